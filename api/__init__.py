@@ -1,0 +1,1 @@
+"""The thin facade: OpenAI-compatible HTTP in front of Triton."""

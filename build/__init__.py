@@ -1,0 +1,1 @@
+"""The build stage: from a recipe and a promoted adapter to an engine bundle."""

@@ -1,0 +1,1 @@
+"""Training the sample adapter: dataset from an indexed code base, LoRA, evaluation on held-back questions."""

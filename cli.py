@@ -1,0 +1,95 @@
+"""The `slipstream` command: one lazy table, so that `--help` answers without importing any room."""
+
+import json
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+from slipstream import SlipstreamError, __version__
+
+# name -> (module, attribute, one line for `--help`); a room is imported when its command runs.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "build": ("slipstream.build.commands", "build", "Build an engine bundle from a recipe."),
+    "bundles": ("slipstream.build.commands", "bundles", "List the bundles that were built; choose the active one."),
+    "verify": ("slipstream.build.commands", "verify", "Check every file of a bundle against its manifest."),
+    "train": ("slipstream.build.training.commands", "train", "Train a LoRA adapter on an indexed code base."),
+    "register": ("slipstream.build.training.commands", "register", "Register a LoRA adapter in MLflow."),
+    "index": ("slipstream.ensemble.retrieval.commands", "index", "Index source trees into a collection."),
+    "search": ("slipstream.ensemble.retrieval.commands", "search", "Search a collection from the shell."),
+    "serve": ("slipstream.api.commands", "serve", "Serve the active bundle on Triton behind the HTTP facade."),
+    "ask": ("slipstream.api.commands", "ask", "Ask a running server a question and stream the answer."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in their rooms and are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, _, help_line) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from difflib import get_close_matches
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an error of ours becomes its message, its remedy and its exit code."""
+        try:
+            return super().invoke(ctx)
+        except SlipstreamError as error:
+            report(error, as_json="--json" in sys.argv)
+            ctx.exit(error.exit_code)
+
+
+def report(error: SlipstreamError, *, as_json: bool) -> None:
+    """Print ``error`` to stderr, for people or (one JSON object) for machines."""
+    if as_json:
+        body = {"type": type(error).__name__, "message": error.message, "remedy": error.remedy}
+        click.echo(json.dumps({"error": body}, ensure_ascii=False), err=True)
+        return
+    click.secho(f"error: {error.message}", fg="red", err=True)
+    if error.remedy:
+        click.echo(f"  try: {error.remedy}", err=True)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="slipstream")
+def main() -> None:
+    """Slipstream builds, serves and measures a self-hosted code assistant.
+
+    A promoted LoRA becomes a verified engine bundle; the bundle is served on Triton behind an OpenAI-compatible API
+    that cites `file:line`.
+
+    \b
+    Exit codes: 0 fine · 1 the work says no · 2 cannot run · 3 inconclusive.
+
+    \b
+    Example:
+      slipstream build default
+      slipstream index ./src --collection code
+      slipstream serve
+      slipstream ask "Where is the retry budget enforced?"
+    """
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""OpenVINO on any x86-64 CPU: the embedded default target."""

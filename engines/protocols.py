@@ -1,0 +1,170 @@
+"""The two contracts of an engine family: a *target* compiles, a *runtime* serves.
+
+A target turns a merged checkpoint into engine files and states the host they are valid for. A runtime loads those
+files and turns token ids into a stream of token ids. Whatever drives them (the build, the Triton generator, a
+benchmark) sees these types only, so every target shares one tensor contract.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from slipstream import InputError
+
+Progress = Callable[[float, str], None]
+"""Called with the finished share (0..1) of the stage and what is being done."""
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
+class HostMismatch(InputError):
+    """An engine's fingerprint does not fit this host; raised before anything is loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizationSpec:
+    """How weights are stored. ``method`` ``none`` keeps the checkpoint's 16-bit weights.
+
+    ``group_size`` counts input channels per scale and has to divide every quantized layer's input width.
+    """
+
+    method: Literal["awq", "gptq", "none"] = "awq"
+    bits: int = 4
+    group_size: int = 32
+    symmetric: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What a target produced: ``fingerprint`` is what a host must offer, ``versions`` what compiled it."""
+
+    target: str
+    fingerprint: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+
+class Target(Protocol):
+    """Compiles a checkpoint for one engine family.
+
+    Implementations import their library inside the methods; importing the module costs nothing. Every method writes
+    only below ``out``, which exists and is empty, and is safe to kill: the caller renames ``out`` into place.
+    """
+
+    name: str
+
+    def versions(self) -> dict[str, str]:
+        """Versions of every library that shapes the output; part of a stage's cache key."""
+        ...
+
+    def quantize(
+        self,
+        checkpoint: Path,
+        spec: QuantizationSpec,
+        calibration: Sequence[Sequence[int]],
+        out: Path,
+        progress: Progress,
+    ) -> dict[str, Any]:
+        """Write the quantized weights of ``checkpoint`` (a Hugging Face folder) to ``out``.
+
+        Args:
+            calibration: token id sequences that activations are observed on; unused by ``none``.
+
+        Returns:
+            Facts for the manifest, such as the share of weights in 4 bits.
+
+        Raises:
+            InputError: the specification does not fit the checkpoint's widths.
+        """
+        ...
+
+    def compile(self, quantized: Path, out: Path, progress: Progress) -> Compiled:
+        """Write a loadable engine to ``out`` and prove that it loads and generates here."""
+        ...
+
+    def check_host(self, fingerprint: Mapping[str, Any]) -> None:
+        """Refuse a host that cannot run an engine with ``fingerprint``.
+
+        Raises:
+            HostMismatch: with one line of remedy. Nothing is loaded either way.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to pick tokens. ``temperature`` 0 is greedy; ``seed`` makes sampling repeatable; ``top_p`` in (0, 1]."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One sequence to continue: ``generation_id`` is unique among live requests and is the handle for cancelling."""
+
+    generation_id: str
+    prompt_ids: Sequence[int]
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDelta:
+    """New tokens of one generation. The last delta has a ``finish_reason`` and may have no tokens.
+
+    End-of-sequence tokens are never among ``token_ids``.
+    """
+
+    generation_id: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeMetrics:
+    """Counters since load, and gauges of now."""
+
+    active: int = 0
+    waiting: int = 0
+    tokens_generated: int = 0
+    cancelled: int = 0
+    cache_usage_ratio: float = 0.0
+    extra: Mapping[str, float] = field(default_factory=dict)
+
+
+Emit = Callable[[TokenDelta], None]
+
+
+class Runtime(Protocol):
+    """Serves one loaded engine, batching all live requests continuously.
+
+    ``submit`` and ``cancel`` return at once and may be called from any thread. ``emit`` is called from the runtime's
+    own thread, in order for each generation, and has to return fast: the next step waits for it.
+    """
+
+    def submit(self, request: GenerationRequest, emit: Emit) -> None:
+        """Queue a generation. Problems with it arrive as a delta with ``finish_reason`` ``error``."""
+        ...
+
+    def cancel(self, generation_id: str) -> bool:
+        """Drop a generation before the next step; its last delta says ``cancelled``. False if it is not live."""
+        ...
+
+    def metrics(self) -> RuntimeMetrics: ...
+
+    def close(self) -> None:
+        """Cancel what is live, stop the thread and free the engine."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeOptions:
+    """Limits a runtime is loaded with; ``kv_cache_bytes`` bounds the paged KV cache."""
+
+    max_concurrency: int = 8
+    kv_cache_bytes: int = 512 * 1024**2
+    threads: int | None = None

@@ -1,0 +1,30 @@
+"""Which engine families exist, by name; their modules are imported on use."""
+
+from pathlib import Path
+
+from slipstream import InputError
+from slipstream.engines.protocols import Runtime, RuntimeOptions, Target
+
+TARGETS = ("openvino",)
+
+
+def target(name: str) -> Target:
+    """The target called ``name``.
+
+    Raises:
+        InputError: there is no such target.
+    """
+    if name == "openvino":
+        from slipstream.engines.openvino.target import OpenVinoTarget
+
+        return OpenVinoTarget()
+    raise InputError(f"unknown engine target {name!r}", f"choose one of: {', '.join(TARGETS)}")
+
+
+def runtime(name: str, engine_dir: Path, options: RuntimeOptions) -> Runtime:
+    """Load the engine in ``engine_dir`` with the runtime of target ``name``."""
+    if name == "openvino":
+        from slipstream.engines.openvino.runtime import OpenVinoRuntime
+
+        return OpenVinoRuntime(engine_dir, options)
+    raise InputError(f"unknown engine target {name!r}", f"choose one of: {', '.join(TARGETS)}")

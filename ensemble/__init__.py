@@ -1,0 +1,1 @@
+"""What runs inside Triton, and the typed graph that Triton is configured from."""

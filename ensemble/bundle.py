@@ -1,0 +1,255 @@
+"""A bundle as the server sees it: its manifest, its integrity, and which one is active.
+
+Layout of ``bundles/<id>/``::
+
+    bundle.json          the manifest below
+    engine/              what the target compiled
+    tokenizer/           tokenizer.json, chat_template.jinja, special_tokens.json (see `ensemble.tokenizer`)
+    embedder/            model.onnx, tokenizer.json, embedder.json
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from slipstream import GateError, InputError
+
+SCHEMA_VERSION = 1
+MANIFEST = "bundle.json"
+_ACTIVE = "ACTIVE"
+
+
+class BundleError(InputError):
+    """There is no such bundle, or what is there is not one."""
+
+
+class BundleCorrupt(GateError):
+    """Files and manifest disagree."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileEntry(_Frozen):
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+class AdapterLineage(_Frozen):
+    name: str
+    version: str
+    run_id: str
+    sha256: str
+
+
+class Lineage(_Frozen):
+    """Where the weights come from: enough to find or rebuild every input."""
+
+    base_model: str
+    base_model_sha256: str
+    adapter: AdapterLineage | None
+    calibration_sha256: str | None
+    prompt_id: str
+    prompt_sha256: str
+
+
+class EngineEntry(_Frozen):
+    """The engine target, what compiled it, and the host it needs."""
+
+    target: str
+    versions: dict[str, str]
+    fingerprint: dict[str, Any]
+
+
+class EmbedderEntry(_Frozen):
+    model: str
+    digest: str
+    dimension: int
+    max_tokens: int
+
+
+class ServingOptions(_Frozen):
+    """How the engine is served; part of the recipe, so that a bundle carries the limits it was measured with.
+
+    ``context_tokens`` is what the numbered contexts may fill of a prompt; ``max_concurrency`` sequences are batched
+    and ``max_waiting`` more may queue; ``stream_interval`` tokens of one stream are sent together when every slot is
+    busy (a lone stream gets each token at once).
+    """
+
+    context_tokens: int = Field(default=768, ge=64)
+    max_concurrency: int = Field(default=8, ge=1, le=256)
+    max_waiting: int = Field(default=64, ge=0)
+    max_output_tokens: int = Field(default=1024, ge=1)
+    kv_cache_bytes: int = Field(default=512 * 1024**2, ge=16 * 1024**2)
+    stream_interval: int = Field(default=1, ge=1, le=32)
+
+
+class Manifest(_Frozen):
+    """``bundle.json``. ``id`` is the digest of everything else in it."""
+
+    schema_version: int = SCHEMA_VERSION
+    id: str
+    release_name: str
+    recipe: dict[str, Any]
+    lineage: Lineage
+    quantization: dict[str, Any]
+    draft: dict[str, Any] | None = None
+    engine: EngineEntry
+    embedder: EmbedderEntry
+    serving: ServingOptions
+    tokenizer_sha256: str
+    chat_template_sha256: str
+    context_length: int
+    files: list[FileEntry] = Field(description="Every file but the manifest, sorted by path.")
+
+    def computed_id(self) -> str:
+        """First 16 hex digits of sha256 over the canonical JSON of every other field."""
+        body = self.model_dump(mode="json", exclude={"id"})
+        return sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+class Bundle:
+    """An opened bundle: paths and manifest. Opening reads the manifest only; `verify` reads every byte."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @property
+    def engine_dir(self) -> Path:
+        return self.path / "engine"
+
+    @property
+    def tokenizer_dir(self) -> Path:
+        return self.path / "tokenizer"
+
+    @property
+    def embedder_dir(self) -> Path:
+        return self.path / "embedder"
+
+    @classmethod
+    def open(cls, path: Path) -> "Bundle":
+        """Read the manifest of the bundle in ``path``.
+
+        Raises:
+            BundleError: no manifest, not JSON, another schema, or fields that do not fit.
+        """
+        manifest_path = path / MANIFEST
+        try:
+            fields = json.loads(manifest_path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}", "slipstream bundles") from None
+        except (ValueError, OSError) as error:
+            raise BundleError(f"{manifest_path} cannot be read: {error}", "slipstream build") from error
+        version = fields.get("schema_version") if isinstance(fields, dict) else None
+        if version != SCHEMA_VERSION:
+            raise BundleError(
+                f"{manifest_path} has schema version {version!r}; this Slipstream reads {SCHEMA_VERSION}",
+                "slipstream build, with this version of Slipstream",
+            )
+        try:
+            return cls(path, Manifest.model_validate(fields))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise BundleError(f"{manifest_path}: {where}: {first['msg']}", "slipstream build") from error
+
+    def verify(self) -> None:
+        """Check the id and every file: size, sha256, nothing missing, nothing extra.
+
+        Raises:
+            BundleCorrupt: naming every file that is wrong.
+        """
+        problems = list(self._problems())
+        if problems:
+            raise BundleCorrupt(
+                f"{self.path}: " + "; ".join(problems), "slipstream build makes it anew from the cached stages"
+            )
+
+    def _problems(self) -> Iterator[str]:
+        if self.manifest.computed_id() != self.manifest.id:
+            yield f"{MANIFEST} was changed (its digest is {self.manifest.computed_id()}, it says {self.manifest.id})"
+        expected = {entry.path: entry for entry in self.manifest.files}
+        present = {file.path: file for file in file_entries(self.path)}
+        for path, entry in expected.items():
+            found = present.get(path)
+            if found is None:
+                yield f"{path} is missing"
+            elif found.size_bytes != entry.size_bytes:
+                yield f"{path} has {found.size_bytes} bytes instead of {entry.size_bytes}"
+            elif found.sha256 != entry.sha256:
+                yield f"{path} was changed (sha256 {found.sha256[:12]}… instead of {entry.sha256[:12]}…)"
+        for path in sorted(present.keys() - expected.keys()):
+            yield f"{path} does not belong to the bundle"
+
+
+def file_entries(folder: Path) -> list[FileEntry]:
+    """Every file below ``folder`` but the manifest, sorted by its path in POSIX form."""
+    paths = sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return [
+        FileEntry(path=relative, size_bytes=path.lstat().st_size, sha256=file_sha256(path))
+        for path in paths
+        if (relative := path.relative_to(folder).as_posix()) != MANIFEST
+    ]
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, hex; a symlink is never followed: its target's name is what is hashed."""
+    if path.is_symlink():
+        return sha256(os.fsencode(os.readlink(path))).hexdigest()
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def list_bundles(bundles_dir: Path) -> list[Bundle]:
+    """Every readable bundle, newest first."""
+    found: list[Bundle] = []
+    for path in bundles_dir.glob("*/" + MANIFEST):
+        try:
+            found.append(Bundle.open(path.parent))
+        except BundleError:
+            continue
+    return sorted(found, key=lambda bundle: (bundle.path / MANIFEST).stat().st_mtime, reverse=True)
+
+
+def set_active(bundles_dir: Path, bundle_id: str) -> None:
+    """Make ``bundle_id`` the one that `serve` and `index` use by default, atomically."""
+    aside = bundles_dir / f"{_ACTIVE}.{os.getpid()}"
+    aside.write_text(bundle_id + "\n", encoding="utf-8")
+    aside.replace(bundles_dir / _ACTIVE)
+
+
+def find_bundle(bundles_dir: Path, reference: str | None = None) -> Bundle:
+    """Open a bundle by path, id (or a unique beginning of one) or release name; the active one by default.
+
+    Raises:
+        BundleError: nothing matches, more than one does, or nothing was built yet.
+    """
+    if reference is None:
+        try:
+            reference = (bundles_dir / _ACTIVE).read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            raise BundleError(f"no bundle is active in {bundles_dir}", "slipstream build") from None
+        return Bundle.open(bundles_dir / reference)
+    if (Path(reference) / MANIFEST).is_file():
+        return Bundle.open(Path(reference).resolve())
+    matches = [
+        bundle
+        for bundle in list_bundles(bundles_dir)
+        if bundle.manifest.id.startswith(reference) or bundle.manifest.release_name == reference
+    ]
+    if not matches:
+        raise BundleError(f"no bundle {reference!r} in {bundles_dir}", "slipstream bundles lists what there is")
+    if len(matches) > 1 and matches[0].manifest.release_name != reference:
+        names = ", ".join(bundle.manifest.id for bundle in matches)
+        raise BundleError(f"{reference!r} fits more than one bundle: {names}", "give more of the id")
+    return matches[0]

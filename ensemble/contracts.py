@@ -1,0 +1,109 @@
+"""The tensors and error shapes that cross between the facade and the Triton ensemble.
+
+========== ============================================================ =========================================
+model      inputs                                                       outputs
+========== ============================================================ =========================================
+embedder   ``input_ids``, ``attention_mask`` INT64 [batch, length]      ``embedding`` FP32 [batch, dimension]
+retriever  ``embedding`` FP32 [1, dimension], ``messages`` BYTES [1],   ``hits`` BYTES [1] (JSON, `SearchResult`),
+           ``search`` BYTES [1] (JSON, `SearchRequest`),                ``prompt_ids`` INT32 [length]
+           ``max_tokens`` INT32 [1]
+generator  ``prompt_ids`` INT32 [length], ``generation_id`` BYTES [1],  ``text`` BYTES [1], ``finish_reason`` BYTES [1],
+           ``hits`` BYTES [1] (optional, passed through),               ``token_counts`` INT32 [2] (prompt, completion),
+           ``max_tokens`` INT32 [1], ``temperature`` FP32 [1],          ``hits`` BYTES [1] (first response, then empty)
+           ``top_p`` FP32 [1], ``seed`` INT64 [1] (-1: none),
+           ``stop`` BYTES [n] (an empty string stops nothing),
+           ``cancel`` BOOL [1] (optional)
+rag        question ids and mask, messages, search, sampling, id        the generator's
+search     question ids and mask, messages, search, max_tokens          ``hits``
+========== ============================================================ =========================================
+
+A citation cannot leave the retriever directly: Triton refuses ensemble outputs that mix a decoupled step with an
+earlier one, so ``hits`` pass through the generator and come back with its first response.
+
+``messages`` is a JSON list of ``{"role", "content"}``. ``finish_reason`` is empty until the last response, which
+carries the final counts.
+"""
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+EMBEDDER, RETRIEVER, GENERATOR, RAG, SEARCH = "embedder", "retriever", "generator", "rag", "search"
+
+MAX_SEARCH_LIMIT = 100
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SearchFilter(_Frozen):
+    """Narrows a search; every field given must match."""
+
+    repo: str | None = None
+    language: str | None = None
+    path_prefix: str | None = None
+
+
+class SearchRequest(SearchFilter):
+    """What to look for and where. The query text rides along for the sparse half of the hybrid search."""
+
+    query: str
+    collection: str
+    limit: int = Field(default=10, ge=1, le=MAX_SEARCH_LIMIT)
+
+
+class Hit(_Frozen):
+    """A chunk that was found. Lines are 1-based and inclusive; a higher score is a better match."""
+
+    path: str
+    line_start: int
+    line_end: int
+    symbol: str
+    repo: str
+    language: str
+    score: float
+    text: str
+
+
+class SearchResult(_Frozen):
+    """Hits, best first; in an answer, hit ``i`` is the context that ``[i + 1]`` cites."""
+
+    hits: list[Hit]
+    collection: str
+    index_version: str
+
+
+class Citation(_Frozen):
+    """One ``[n]`` mark of an answer, resolved to lines of an indexed file."""
+
+    path: str
+    line_start: int
+    line_end: int
+    symbol: str
+    repo: str
+    score: float
+
+
+ErrorCode = Literal[
+    "invalid_request", "context_length_exceeded", "collection_not_found", "embedder_mismatch", "index_unavailable",
+    "overloaded", "engine_error",
+]  # fmt: skip
+
+
+def encode_error(code: ErrorCode, message: str, param: str | None = None) -> str:
+    """An error as the one string that survives Triton's streaming protocol (it drops status codes there)."""
+    return "slipstream:" + json.dumps({"code": code, "message": message, "param": param}, ensure_ascii=False)
+
+
+def decode_error(text: str) -> dict[str, Any] | None:
+    """The fields of `encode_error` found anywhere in ``text`` (Triton adds prefixes), or None for a foreign error."""
+    start = text.find("slipstream:{")
+    if start < 0:
+        return None
+    try:
+        fields, _ = json.JSONDecoder().raw_decode(text[start + len("slipstream:") :])
+    except ValueError:
+        return None
+    return fields if isinstance(fields, dict) else None

@@ -1,0 +1,1 @@
+"""From source trees to a searchable collection: walk, chunk, embed, store, search."""

@@ -1,0 +1,118 @@
+"""What a vector store has to do, whoever does it: Qdrant Edge in this process, or a Qdrant server.
+
+A collection is a name that points at one *version*. An indexer builds the next version aside while readers keep
+using the current one, then `publish` switches the name over at once.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from slipstream import EnvironmentFault, InputError
+from slipstream.ensemble.contracts import Hit, SearchFilter
+
+
+class CollectionNotFound(InputError):
+    """No collection has that name, or it was never published."""
+
+
+class EmbedderMismatch(InputError):
+    """The collection's vectors come from another embedder than the one that would search them."""
+
+
+class StoreUnavailable(EnvironmentFault):
+    """The index cannot be opened or the server does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of source. Lines are 1-based and inclusive; ``text`` is those lines of the file, as they are.
+
+    ``digest`` is the sha256 of what was embedded, so equal digests mean equal vectors. ``path`` is relative to the
+    indexed root, prefixed with the root's folder name when several roots make one collection.
+    """
+
+    path: str
+    language: str
+    symbol: str
+    line_start: int
+    line_end: int
+    text: str
+    repo: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class SparseVector:
+    """Term ids with their BM25 term-frequency weights; the store multiplies the IDF in."""
+
+    indices: list[int]
+    values: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A chunk with both of its vectors; ``dense`` has unit length."""
+
+    chunk: Chunk
+    dense: Sequence[float]
+    sparse: SparseVector
+
+
+@dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """What a published version remembers of its making."""
+
+    collection: str
+    version: str
+    embedder_digest: str
+    dimension: int
+    chunks: int
+
+
+class Writer(Protocol):
+    """One version under construction. `publish` makes it the collection; leaving without it discards it."""
+
+    def upsert(self, points: Sequence[Point]) -> None: ...
+
+    def publish(self) -> VersionInfo:
+        """Finish (flush, build the vector index), then switch the collection to this version atomically."""
+        ...
+
+    def discard(self) -> None: ...
+
+
+class Reader(Protocol):
+    """One published version, open for search."""
+
+    info: VersionInfo
+
+    def search(self, dense: Sequence[float], sparse: SparseVector, limit: int, where: SearchFilter) -> list[Hit]:
+        """Hybrid search: dense and sparse candidates fused by reciprocal rank, best first."""
+        ...
+
+    def scroll(self, *, with_vectors: bool = False) -> Iterator[Point]:
+        """Every chunk once; ``dense`` and ``sparse`` are empty unless ``with_vectors``."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class VectorStore(Protocol):
+    """All collections of one place."""
+
+    def collections(self) -> list[VersionInfo]: ...
+
+    def current(self, collection: str) -> VersionInfo:
+        """The published version of ``collection``; cheap enough to ask before every search.
+
+        Raises:
+            CollectionNotFound: nothing of that name was published.
+        """
+        ...
+
+    def reader(self, collection: str) -> Reader: ...
+
+    def writer(self, collection: str, embedder_digest: str, dimension: int, **facts: Any) -> Writer: ...
+
+    def drop(self, collection: str) -> None: ...

@@ -1,0 +1,1 @@
+"""The Triton server: its typed model graph, and its process."""

@@ -1,0 +1,67 @@
+"""Settings from the environment: where state lives, which services to use, which ports to bind."""
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read from ``SLIPSTREAM_*`` variables, and from the names that Qdrant's and MLflow's users already set.
+
+    ``Settings()`` reads the environment anew; there is no global instance, so tests pass their own.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SLIPSTREAM_", frozen=True, extra="ignore", populate_by_name=True)
+
+    home: Path = Field(default=Path("var"), description="Run state: registry, cache, bundles, index, reports.")
+    host: str = Field(default="127.0.0.1", description="Address the facade binds.")
+    port: int = Field(default=8080, ge=0, le=65535, description="Port of the facade.")
+    collection: str = Field(default="code", description="Collection that answers when a request names none.")
+    triton_http_port: int = Field(default=8000, ge=0, le=65535)
+    triton_grpc_port: int = Field(default=8001, ge=0, le=65535)
+    triton_metrics_port: int = Field(default=8002, ge=0, le=65535)
+    qdrant_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("qdrant_url", "SLIPSTREAM_QDRANT_URL", "QDRANT_URL"),
+        description="Qdrant server to use instead of the embedded Qdrant Edge.",
+    )
+    qdrant_api_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("qdrant_api_key", "SLIPSTREAM_QDRANT_API_KEY", "QDRANT_API_KEY")
+    )
+    mlflow_uri: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("mlflow_uri", "SLIPSTREAM_MLFLOW_URI", "MLFLOW_TRACKING_URI"),
+        description="MLflow tracking and registry server; default is SQLite under `home`.",
+    )
+
+    @cached_property
+    def root(self) -> Path:
+        """``home``, absolute: children run in other working directories."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def bundles_dir(self) -> Path:
+        return self.root / "bundles"
+
+    @property
+    def cache_dir(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def index_dir(self) -> Path:
+        return self.root / "index"
+
+    @property
+    def repository_dir(self) -> Path:
+        return self.root / "repository"
+
+    @property
+    def reports_dir(self) -> Path:
+        return self.root / "reports"
+
+    @property
+    def registry_uri(self) -> str:
+        """The MLflow URI in force: SQLite under ``home`` unless one was set."""
+        return self.mlflow_uri or f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}"
