@@ -202,7 +202,7 @@ def file_entries(folder: Path) -> list[FileEntry]:
 def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes, hex; a symlink is never followed: its target's name is what is hashed."""
     if path.is_symlink():
-        return sha256(os.fsencode(os.readlink(path))).hexdigest()
+        return sha256(os.fsencode(path.readlink())).hexdigest()
     digest = sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

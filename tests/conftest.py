@@ -1,0 +1,42 @@
+"""What every test shares: a home with a real bundle and a real collection, made once and kept between runs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SAMPLE_ADAPTER = ROOT / "build" / "samples" / "code-assistant-lora"
+COLLECTION = "code"
+
+
+def slipstream(*args: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user would, with its state in ``home``."""
+    return subprocess.run(
+        [sys.executable, "-m", "slipstream.cli", *args],
+        env={**os.environ, "SLIPSTREAM_HOME": str(home), **env},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def home() -> Path:
+    """A home where the sample adapter is promoted, the default bundle built and two packages indexed.
+
+    It stays in ``.cache``: the stage cache and the incremental index make the next run short, as they do for users.
+    """
+    path = Path(os.environ.get("SLIPSTREAM_TEST_HOME", ROOT / ".cache" / "test-home"))
+    path.mkdir(parents=True, exist_ok=True)
+    for command in (
+        ("register", str(SAMPLE_ADAPTER), "--name", "code-assistant", "--alias", "production"),
+        ("build", "default"),
+        ("index", "pkg:fastapi", "pkg:starlette", "--collection", COLLECTION),
+    ):
+        done = slipstream(*command, home=path)
+        assert done.returncode == 0, f"slipstream {' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    return path
