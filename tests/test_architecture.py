@@ -1,0 +1,115 @@
+"""What the design forbids, held: a room importing upward, heavy libraries at import time, torch in the server, pickle."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("api", "build", "engines", "ensemble", "loadtest", "profiling", "model_repository")
+
+# DESIGN, "Arrows go one way". The facade sees the contracts, the tokenizer, the bundle and the Triton process.
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "api": (
+        "slipstream.api",
+        "slipstream.ensemble.bundle",
+        "slipstream.ensemble.citations",
+        "slipstream.ensemble.contracts",
+        "slipstream.ensemble.tokenizer",
+        "slipstream.ensemble.triton",
+        "slipstream.engines.protocols",
+    ),
+    "build": ("slipstream.build", "slipstream.ensemble", "slipstream.engines"),
+    "engines": ("slipstream.engines",),
+    "ensemble": ("slipstream.ensemble", "slipstream.engines"),
+    "loadtest": ("slipstream.loadtest",),
+    "profiling": ("slipstream.profiling",),
+    "model_repository": ("slipstream.ensemble", "slipstream.engines"),
+}
+ROOT_MODULES = ("slipstream.settings", "slipstream.cli")
+LAZY = {
+    "torch",
+    "openvino",
+    "openvino_genai",
+    "nncf",
+    "mlflow",
+    "transformers",
+    "optimum",
+    "peft",
+    "onnxruntime",
+    "onnx",
+}
+SERVER_MUST_NOT = {"torch", "transformers", "optimum", "peft", "nncf", "mlflow"}
+
+
+def sources(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
+    """Every module that ``path`` imports, but not those behind ``if TYPE_CHECKING``."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes: list[ast.AST] = list(tree.body) if top_level_only else list(ast.walk(tree))
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            assert node.module is not None
+            yield node.module
+
+
+def is_within(module: str, prefixes: tuple[str, ...]) -> bool:
+    return any(module == prefix or module.startswith(prefix + ".") for prefix in prefixes)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_what_the_arrows_allow(room: str) -> None:
+    for path in sources(room):
+        for module in imports(path):
+            if module == "slipstream" or not module.startswith("slipstream."):
+                continue
+            allowed = ALLOWED[room] + ROOT_MODULES[:1]
+            assert is_within(module, allowed), f"{path.relative_to(ROOT)} imports {module}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_heavy_libraries_are_imported_by_the_function_that_needs_them(room: str) -> None:
+    for path in sources(room):
+        heavy = {module.split(".")[0] for module in imports(path, top_level_only=True)} & LAZY
+        assert not heavy, f"{path.relative_to(ROOT)} imports {heavy} when it is imported"
+
+
+@pytest.mark.parametrize("room", ["api", "engines", "ensemble", "model_repository"])
+def test_nothing_a_server_runs_imports_a_training_library(room: str) -> None:
+    compiles = ROOT / "engines" / "openvino" / "target.py"  # the build stage's half of an engine
+    for path in sources(room):
+        if path == compiles or path.parent.name == "compile":
+            continue
+        heavy = {module.split(".")[0] for module in imports(path)} & SERVER_MUST_NOT
+        assert not heavy, f"{path.relative_to(ROOT)} imports {heavy}"
+
+
+def test_no_module_uses_pickle() -> None:
+    for room in ROOMS:
+        for path in sources(room):
+            assert not {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"} & set(imports(path)), path
+
+
+def test_only_three_modules_stand_at_the_root() -> None:
+    assert {path.name for path in ROOT.glob("*.py")} == {"__init__.py", "cli.py", "settings.py"}
+
+
+def test_help_imports_no_room() -> None:
+    script = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from slipstream.cli import main\n"
+        "assert CliRunner().invoke(main, ['--help']).exit_code == 0\n"
+        "print([m for m in sys.modules if m.startswith('slipstream.') and m != 'slipstream.cli'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
