@@ -34,10 +34,10 @@ format: $(VENV)/.installed-dev ## Format and fix what can be fixed
 	@$(BIN)/ruff format .
 
 bench: $(VENV)/.installed-dev ## Print every number of the README (about 20 minutes, on an idle machine, after `make run`)
-	@$(BIN)/python tests/benchmarks/startup.py
-	@$(BIN)/python tests/benchmarks/serving.py
-	@$(BIN)/python tests/benchmarks/indexing.py
-	@$(BIN)/python tests/benchmarks/citations.py
+	@$(BIN)/python -m tests.benchmarks.startup
+	@$(BIN)/python -m tests.benchmarks.serving
+	@$(BIN)/python -m tests.benchmarks.indexing
+	@$(BIN)/python -m tests.benchmarks.citations
 
 lock: $(VENV)/.installed-dev ## Write constraints.txt from what is installed (after `make test` passed on it)
 	@$(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[^+]*\)+.*/\1/' > constraints.txt

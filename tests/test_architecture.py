@@ -1,4 +1,4 @@
-"""What the design forbids, held: a room importing upward, heavy libraries at import time, torch in the server, pickle."""
+"""What the design forbids, held: imports upward, heavy libraries at import time, torch in the server, pickle."""
 
 import ast
 import subprocess
