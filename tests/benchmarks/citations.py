@@ -62,11 +62,10 @@ def questions() -> list[str]:
     names: list[str] = []
     for package in PACKAGES:
         for path in sorted(package_root(package).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-                    names.append(node.name)
+            nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            names += [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     draw = random.Random(SEED)  # noqa: S311 - a sample, not a secret
-    chosen = draw.sample(sorted(set(names)), QUESTIONS - len(GENERAL))
+    chosen = draw.sample(sorted({name for name in names if not name.startswith("_")}), QUESTIONS - len(GENERAL))
     return [PHRASINGS[i % len(PHRASINGS)].format(name=f"`{name}`") for i, name in enumerate(chosen)] + list(GENERAL)
 
 

@@ -100,7 +100,8 @@ async def closed_loop(server: Server, bodies: list[dict[str, object]], concurren
 
     async def worker() -> None:
         for body in queue:
-            answers.append(await stream_chat(server, body))
+            answer = await stream_chat(server, body)
+            answers.append(answer)
 
     started = time.perf_counter()
     await asyncio.gather(*(worker() for _ in range(concurrency)))
