@@ -7,6 +7,7 @@ from slipstream.ensemble.contracts import Citation, Hit
 
 MARK = re.compile(r"(?<!\w)\[(\d{1,3})\]")
 """A mark stands free; ``items[0]`` directly behind a word is code that indexes."""
+_MARK_WITH_SPACE = re.compile(r"( ?)\[(\d{1,3})\]")
 _OPEN = re.compile(r" ?\[\d{0,3}$| $")
 
 
@@ -38,29 +39,26 @@ class CitationGuard:
 
     def feed(self, text: str) -> str:
         """Take the next piece of an answer and return what is decided."""
-        text = self._held + text
+        text = self._drop(self._held + text)
         hold = _OPEN.search(text)
-        self._held = text[hold.start() :] if hold else ""
-        return self._release(text[: hold.start()] if hold else text)
+        decided = text[: hold.start()] if hold else text
+        self._held = text[len(decided) :]
+        self._last = decided[-1:] or self._last
+        return decided
 
     def flush(self) -> str:
         """Return what was held back; the answer is over."""
         held, self._held = self._held, ""
-        return self._release(held)
+        return held
 
-    def _release(self, text: str) -> str:
-        kept: list[str] = []
-        position = 0
-        for match in re.finditer(r"( ?)\[(\d{1,3})\]", text):
-            before = text[match.start() - 1] if match.start() else self._last
-            is_index = not match[1] and (before.isalnum() or before == "_")
-            if is_index or 1 <= int(match[2]) <= self._contexts:
-                continue
-            kept.append(text[position : match.start()])
-            position = match.end()
+    def _drop(self, text: str) -> str:
+        """``text`` without foreign marks. Dropping one can close the gap to another (``[[9]7]``), hence the loop."""
+        while match := next(filter(self._is_foreign, _MARK_WITH_SPACE.finditer(text)), None):
+            text = text[: match.start()] + text[match.end() :]
             self.dropped += 1
-        kept.append(text[position:])
-        released = "".join(kept)
-        if released:
-            self._last = released[-1]
-        return released
+        return text
+
+    def _is_foreign(self, match: re.Match[str]) -> bool:
+        before = match.string[match.start() - 1] if match.start() else self._last
+        is_index = not match[1] and (before.isalnum() or before == "_")
+        return not is_index and not 1 <= int(match[2]) <= self._contexts

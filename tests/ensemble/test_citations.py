@@ -1,0 +1,78 @@
+"""Citation marks: what counts as one, what it resolves to, and what a stream may let through."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipstream.ensemble.citations import CitationGuard, cited_numbers, resolve
+from slipstream.ensemble.contracts import Hit
+
+
+def hit(number: int) -> Hit:
+    return Hit(
+        path=f"pkg/file{number}.py", line_start=number, line_end=number + 5, symbol=f"f{number}", repo="pkg",
+        language="python", score=1 / number, text="x",
+    )  # fmt: skip
+
+
+def guarded(pieces: list[str], contexts: int) -> str:
+    guard = CitationGuard(contexts)
+    return "".join(guard.feed(piece) for piece in pieces) + guard.flush()
+
+
+def test_citations_come_once_each_in_the_order_of_their_marks() -> None:
+    found = resolve("It is set [2] and read [1]. It is set once [2].", [hit(1), hit(2)])
+    assert [citation.path for citation in found] == ["pkg/file2.py", "pkg/file1.py"]
+
+
+def test_a_number_without_a_context_resolves_to_nothing() -> None:
+    assert resolve("Zero [0], and three [3].", [hit(1), hit(2)]) == []
+
+
+def test_an_index_in_code_is_not_a_mark() -> None:
+    assert cited_numbers("`scope[1]` holds the path [2].") == [2]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Set here [1].", "Set here [1]."),
+        ("Set here [7].", "Set here."),
+        ("Both [1][9] [2].", "Both [1] [2]."),
+        ("items[9] stays", "items[9] stays"),
+        ("nested [[9]7] mark", "nested mark"),
+        ("[0] begins", " begins"),
+        ("open [", "open ["),
+        ("open [12", "open [12"),
+        ("a list [a, b] and [1234]", "a list [a, b] and [1234]"),
+        ("цитата [3].", "цитата."),
+    ],
+)
+def test_the_guard_drops_marks_that_name_no_context(text: str, kept: str) -> None:
+    assert guarded([text], contexts=2) == kept
+
+
+@given(
+    words=st.lists(st.sampled_from(["[", "]", "1", "9", " ", "a", "x[", "[1]", "[9]", "я", "12", "."]), max_size=30),
+    cuts=st.lists(st.integers(0, 60), max_size=8),
+)
+def test_how_the_stream_was_cut_changes_nothing(words: list[str], cuts: list[int]) -> None:
+    text = "".join(words)
+    edges = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)]
+    pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
+    assert guarded(pieces, contexts=2) == guarded([text], contexts=2)
+
+
+@given(text=st.text(alphabet="[]0129 ax.", max_size=60))
+def test_whatever_passes_the_guard_resolves(text: str) -> None:
+    passed = guarded([text], contexts=2)
+    assert all(1 <= number <= 2 for number in cited_numbers(passed))
+
+
+def test_held_back_text_is_no_more_than_what_could_become_a_mark() -> None:
+    guard = CitationGuard(contexts=2)
+    assert guard.feed("word") == "word"
+    assert guard.feed(" [") == ""
+    assert guard.feed("1]") == " [1]"
