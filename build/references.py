@@ -89,7 +89,7 @@ def resolve_model(reference: str, cache_dir: Path, progress: Progress = _silent)
     progress(0.8, f"checking {path.name}")
     digest = _digest(path)
     progress(1.0, path.name)
-    return ResolvedModel(pinned, path, digest, weights, slug=_slug(reference, path))
+    return ResolvedModel(pinned, path, digest, weights, slug=model_slug(path.name if path.is_file() else reference))
 
 
 def _locate(folder: Path, reference: str) -> tuple[Path, Literal["safetensors", "gguf"]]:
@@ -137,10 +137,13 @@ def _digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def _slug(reference: str, path: Path) -> str:
-    """A GGUF is named by its file, anything else by its reference; suffixes for quantization and tuning go."""
-    name = path.stem if path.is_file() else re.split(r"@|==", reference)[0].rstrip("/")
-    name = re.split(r"[/:]", name)[-1].lower()
+def model_slug(name: str) -> str:
+    """A model's short name: last part, lower case, without revision, quantization and tuning suffixes.
+
+    ``HuggingFaceTB/SmolLM2-135M-Instruct`` and ``SmolLM2-135M-Instruct.Q4_1`` are both ``smollm2-135m``.
+    """
+    name = re.split(r"@|==", name)[0].rstrip("/")
+    name = re.split(r"[/:]", name)[-1].lower().removesuffix(".gguf")
     name = re.sub(r"\.(i?q\d\w*|f16|bf16|f32)$", "", name)
     return re.sub(r"[^a-z0-9.]+", "-", re.sub(r"[-_](instruct|chat|it)$", "", name)).strip("-.") or "model"
 
@@ -244,4 +247,4 @@ def _keep(aside: Path, destination: Path) -> Path:
     return destination
 
 
-__all__ = ["DEFAULT_VERSIONS", "ModelNotFound", "ModelUnreachable", "ResolvedModel", "resolve_model"]
+__all__ = ["DEFAULT_VERSIONS", "ModelNotFound", "ModelUnreachable", "ResolvedModel", "model_slug", "resolve_model"]

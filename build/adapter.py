@@ -1,0 +1,233 @@
+"""A LoRA adapter on disk: what it says about itself, and whether it fits a base model. No weights are loaded.
+
+The folder is peft's: ``adapter_config.json`` and ``adapter_model.safetensors``. ``slipstream train`` writes a
+``slipstream.json`` beside them that names the base model and the prompt by digest (`Provenance`); an adapter from
+elsewhere has none, and then the base model's name in ``adapter_config.json`` has to do.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from slipstream import InputError
+from slipstream.build.references import ResolvedModel, model_slug
+from slipstream.build.weights import PICKLE_SUFFIXES, TensorEntry, read_header, refuse_pickle
+from slipstream.ensemble.prompt import PROMPT
+
+CONFIG, WEIGHTS, PROVENANCE = "adapter_config.json", "adapter_model.safetensors", "slipstream.json"
+_LORA_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+
+log = structlog.get_logger(__name__)
+
+
+class AdapterInvalid(InputError):
+    """The folder is no LoRA adapter, or one with parts that a merge does not cover."""
+
+
+class AdapterBaseMismatch(InputError):
+    """The adapter was trained on another base model."""
+
+
+class AdapterRankUnfit(InputError):
+    """Rank and matrix shapes disagree."""
+
+
+class AdapterTargetsUnfit(InputError):
+    """The adapter targets modules that the base model lacks or has in another size."""
+
+
+class Provenance(BaseModel):
+    """``slipstream.json``: what the adapter was trained on and for."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    base_model: str
+    base_model_sha256: str
+    prompt_id: str
+    prompt_sha256: str
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A folder whose files are consistent in themselves.
+
+    Attributes:
+        modules: (input width, output width) by the path of the module inside the base model.
+        sha256: over configuration, weights and provenance; a README changes nothing.
+    """
+
+    path: Path
+    rank: int
+    base_model: str
+    provenance: Provenance | None
+    modules: dict[str, tuple[int, int]]
+    sha256: str
+
+
+def read_adapter(folder: Path) -> Adapter:
+    """Read and check an adapter on its own.
+
+    Raises:
+        AdapterInvalid: a file is missing or malformed, or it is no plain LoRA.
+        AdapterRankUnfit: matrices that do not have the rank of the configuration.
+        PickleRefused, WeightsDamaged: the weights are not acceptable.
+    """
+    config = _read_config(folder)
+    rank, ranks = config.get("r"), config.get("rank_pattern") or {}
+    if not isinstance(rank, int) or rank < 1:
+        raise AdapterRankUnfit(f"{folder / CONFIG} has rank {rank!r}", "train with a rank of 1 or more")
+    modules = _modules(folder, _read_weights(folder), rank, ranks)
+    provenance = _read_provenance(folder)
+    named = provenance.base_model if provenance else str(config.get("base_model_name_or_path") or "")
+    return Adapter(folder, rank, named, provenance, modules, sha256=adapter_digest(folder))
+
+
+def adapter_digest(folder: Path) -> str:
+    """sha256 over the files that make the adapter what it is, hex."""
+    total = sha256()
+    for name in (CONFIG, WEIGHTS, PROVENANCE):
+        file = folder / name
+        total.update(f"{name}\0{sha256(file.read_bytes()).hexdigest() if file.exists() else ''}\n".encode())
+    return total.hexdigest()
+
+
+def check_adapter(folder: Path, base: ResolvedModel) -> Adapter:
+    """`read_adapter`, then hold it against ``base``: identity first, then every module and width.
+
+    Raises:
+        AdapterBaseMismatch: trained on another base model.
+        AdapterTargetsUnfit: a target module is not there, or has another size.
+        AdapterRankUnfit: the rank exceeds the width of a module.
+    """
+    adapter = read_adapter(folder)
+    _check_base(adapter, base)
+    known = _linear_modules(base)
+    for name, (wide_in, wide_out) in adapter.modules.items():
+        if name not in known:
+            kinds = ", ".join(sorted({module.rsplit(".", 1)[-1] for module in known}))
+            raise AdapterTargetsUnfit(
+                f"the adapter targets {name}, which {base.reference} does not have",
+                f"train with target modules among: {kinds}",
+            )
+        if known[name] != (wide_in, wide_out):
+            raise AdapterTargetsUnfit(
+                f"{name} is {known[name][0]} → {known[name][1]} in {base.reference}, "
+                f"{wide_in} → {wide_out} in the adapter",
+                "use the base model that the adapter was trained on",
+            )
+        if adapter.rank > min(wide_in, wide_out):
+            raise AdapterRankUnfit(
+                f"rank {adapter.rank} exceeds the width of {name} ({wide_in} → {wide_out})", "train with a lower rank"
+            )
+    return adapter
+
+
+def _check_base(adapter: Adapter, base: ResolvedModel) -> None:
+    told = adapter.provenance
+    if told and told.base_model_sha256 != base.sha256:
+        raise AdapterBaseMismatch(
+            f"the adapter was trained on {told.base_model} ({told.base_model_sha256[:12]}…), "
+            f"the recipe says {base.reference} ({base.sha256[:12]}…)",
+            f"set base_model to {told.base_model}, or promote an adapter for {base.reference}",
+        )
+    if not told and adapter.base_model and model_slug(adapter.base_model) != base.slug:
+        raise AdapterBaseMismatch(
+            f"the adapter was trained on {adapter.base_model!r}, the recipe says {base.reference}",
+            "set base_model to that model, or promote another adapter",
+        )
+    if told and told.prompt_sha256 != PROMPT.digest:
+        log.warning("adapter_prompt_differs", trained_on=told.prompt_id, serving=PROMPT.id)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except OSError:
+        raise AdapterInvalid(f"{folder} is no adapter: it has no {CONFIG}", "give the folder that peft saved") from None
+    except ValueError as error:
+        raise AdapterInvalid(f"{folder / CONFIG} is no JSON: {error}", "save the adapter again") from error
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        kind = config.get("peft_type") if isinstance(config, dict) else None
+        raise AdapterInvalid(f"{folder} holds an adapter of type {kind!r}", "only LoRA can be merged; train a LoRA")
+    if config.get("use_dora") or config.get("bias", "none") != "none" or config.get("modules_to_save"):
+        raise AdapterInvalid(
+            f"{folder} changes more than LoRA matrices (DoRA, biases or whole modules)",
+            "train with use_dora off, bias 'none' and no modules_to_save",
+        )
+    return config
+
+
+def _read_weights(folder: Path) -> dict[str, TensorEntry]:
+    if (folder / WEIGHTS).is_file():
+        return read_header(folder / WEIGHTS)
+    for path in sorted(folder.iterdir()):
+        if path.suffix in PICKLE_SUFFIXES:
+            refuse_pickle(path)
+    raise AdapterInvalid(f"{folder} has no {WEIGHTS}", "give the folder that peft saved")
+
+
+def _modules(
+    folder: Path, tensors: dict[str, TensorEntry], rank: int, ranks: dict[str, int]
+) -> dict[str, tuple[int, int]]:
+    """Widths by module, from pairs of A [rank, input] and B [output, rank]."""
+    sides: dict[str, dict[str, tuple[int, ...]]] = {}
+    for key, entry in tensors.items():
+        match = _LORA_KEY.fullmatch(key)
+        if match is None or len(entry.shape) != 2:
+            raise AdapterInvalid(f"{folder / WEIGHTS} holds {key}, which is no LoRA matrix", "train a plain LoRA")
+        sides.setdefault(match["module"], {})[match["side"]] = entry.shape
+    if not sides:
+        raise AdapterInvalid(f"{folder / WEIGHTS} holds no matrices", "train the adapter again")
+    widths: dict[str, tuple[int, int]] = {}
+    for module, pair in sides.items():
+        if len(pair) != 2:
+            raise AdapterInvalid(f"{folder / WEIGHTS} has only one of two matrices for {module}", "save it again")
+        expected = next((r for pattern, r in ranks.items() if re.search(rf"(^|\.){pattern}$", module)), rank)
+        if pair["A"][0] != expected or pair["B"][1] != expected:
+            raise AdapterRankUnfit(
+                f"{module} has matrices of rank {pair['A'][0]} and {pair['B'][1]}, {CONFIG} says {expected}",
+                "configuration and weights come from different adapters; save them together",
+            )
+        widths[module] = (pair["A"][1], pair["B"][0])
+    return widths
+
+
+def _read_provenance(folder: Path) -> Provenance | None:
+    try:
+        return Provenance.model_validate_json((folder / PROVENANCE).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise AdapterInvalid(
+            f"{folder / PROVENANCE}: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            "delete the file to go by the base model's name alone, or train again",
+        ) from error
+
+
+def _linear_modules(base: ResolvedModel) -> dict[str, tuple[int, int]]:
+    """(input width, output width) of every linear layer, from the architecture alone: no weight is read."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if base.weights == "gguf":
+        config = AutoConfig.from_pretrained(base.path.parent, gguf_file=base.path.name)
+    else:
+        config = AutoConfig.from_pretrained(base.path, local_files_only=True)
+    auto: Any = AutoModelForCausalLM
+    with torch.device("meta"):
+        skeleton: torch.nn.Module = auto.from_config(config)
+    linear = ((name, module) for name, module in skeleton.named_modules() if isinstance(module, torch.nn.Linear))
+    return {name: (module.in_features, module.out_features) for name, module in linear}
+
+
+__all__ = [
+    "Adapter", "AdapterBaseMismatch", "AdapterInvalid", "AdapterRankUnfit", "AdapterTargetsUnfit", "Provenance",
+    "adapter_digest", "check_adapter", "read_adapter",
+]  # fmt: skip
