@@ -1,0 +1,56 @@
+"""An answer under way, and the whole of it as one response."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from slipstream.api.schemas import AnswerMessage, ChatCompletion, Choice, Usage
+from slipstream.api.triton import Piece
+from slipstream.ensemble.citations import resolve
+from slipstream.ensemble.contracts import Citation, SearchResult
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer under way: its identity, and the responses of the generator as they come."""
+
+    id: str
+    created: int
+    model: str
+    fingerprint: str
+    pieces: AsyncGenerator[Piece, None]
+
+
+async def whole(answer: Answer) -> ChatCompletion:
+    """Wait for all of ``answer``.
+
+    Raises:
+        ApiError: the ensemble refused or failed, at whatever point.
+    """
+    texts: list[str] = []
+    hits = b""
+    async with aclosing(answer.pieces) as pieces:
+        async for piece in pieces:
+            texts.append(piece.text)
+            hits = hits or piece.hits
+    text = "".join(texts)
+    return ChatCompletion(
+        id=answer.id,
+        created=answer.created,
+        model=answer.model,
+        system_fingerprint=answer.fingerprint,
+        choices=[Choice(message=AnswerMessage(content=text), finish_reason=piece.finish_reason)],
+        citations=citations(text, hits),
+        usage=usage(piece),
+    )
+
+
+def citations(text: str, hits: bytes) -> list[Citation]:
+    """The citations of an answer, given the ``hits`` tensor; the bare generator has none."""
+    return resolve(text, SearchResult.model_validate_json(hits).hits) if hits else []
+
+
+def usage(last: Piece) -> Usage:
+    """OpenAI's ``usage`` from the last response's counts."""
+    total = last.prompt_tokens + last.completion_tokens
+    return Usage(prompt_tokens=last.prompt_tokens, completion_tokens=last.completion_tokens, total_tokens=total)

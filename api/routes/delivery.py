@@ -1,0 +1,61 @@
+"""Reading a request's body and delivering its answer for as long as the client is there."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
+
+from slipstream.api.errors import from_validation
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_Result = TypeVar("_Result")
+
+
+class Disconnected(Exception):
+    """The client left; there is nobody to answer. The boundary ends the request here."""
+
+
+async def read_body(request: Request, model: type[_Model]) -> _Model:
+    """The body as ``model``, parsed and checked by pydantic in one pass, whatever its content type says.
+
+    Raises:
+        ApiError: 400 naming the field; 413 and 408 from the boundary.
+    """
+    try:
+        body = await request.body()
+    except ClientDisconnect:
+        raise Disconnected from None
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise from_validation(error) from None
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run ``work`` and cancel it the moment the client closes its connection.
+
+    Raises:
+        Disconnected: the client left first; ``work`` has been cancelled and has ended.
+    """
+    task = asyncio.ensure_future(work)
+    watcher = asyncio.ensure_future(_until_disconnect(receive))
+    try:
+        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise Disconnected
+    finally:
+        for pending in (task, watcher):
+            pending.cancel()
+        for pending in (task, watcher):
+            with suppress(asyncio.CancelledError, Exception):
+                await pending
+
+
+async def _until_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,70 @@
+"""``POST /v1/embeddings``: vectors from the embedder that the index was made with."""
+
+from base64 import b64encode
+from typing import Any
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Request
+from numpy.typing import NDArray
+from starlette.responses import Response
+
+from slipstream.api.errors import ApiError
+from slipstream.api.routes.conversation import check_model, off_loop
+from slipstream.api.routes.delivery import read_body, while_connected
+from slipstream.api.schemas import EmbeddingRequest
+from slipstream.api.state import EMBEDDING_MODEL, Facade, facade_of, record_of
+
+router = APIRouter()
+
+_BATCH = 16
+"""Small enough that the question of a chat, which shares the embedder, waits for one batch only."""
+
+
+@router.post("/v1/embeddings")
+async def embeddings(request: Request) -> Response:
+    """Embed a text or a list of texts."""
+    facade, record = facade_of(request), record_of(request)
+    body = await read_body(request, EmbeddingRequest)
+    check_model(body.model, (EMBEDDING_MODEL,), record)
+    dimension = facade.embedder_tokenizer.dimension
+    if body.dimensions not in (None, dimension):
+        message = f"dimensions: this model's vectors have {dimension}, and they cannot be shortened."
+        raise ApiError(400, message, code="invalid_value", param="dimensions")
+    characters = sum(map(len, body.input))
+    ids = await off_loop(facade.embedder_tokenizer.encode, body.input, characters)
+    _check_lengths(facade, body.input, ids)
+    vectors = await while_connected(request.receive, _embed(facade, ids))
+    record.prompt_tokens = tokens = sum(map(len, ids))
+    facade.metrics.tokens.labels(record.model, "prompt").inc(tokens)
+    data = [
+        {"object": "embedding", "index": index, "embedding": _encoded(vector, body.encoding_format)}
+        for index, vector in enumerate(vectors)
+    ]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    content = {"object": "list", "data": data, "model": body.model, "usage": usage}
+    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+
+
+def _check_lengths(facade: Facade, texts: list[str], ids: list[list[int]]) -> None:
+    tokenizer = facade.embedder_tokenizer
+    for index, (text, row) in enumerate(zip(texts, ids, strict=True)):
+        if len(row) >= tokenizer.max_tokens and tokenizer.is_truncated(text):
+            message = f"input[{index}] is longer than the {tokenizer.max_tokens} tokens that the embedder reads."
+            raise ApiError(400, message, code="context_length_exceeded", param=f"input[{index}]")
+
+
+async def _embed(facade: Facade, ids: list[list[int]]) -> NDArray[np.float32]:
+    """Vectors in the order of ``ids``; batches hold texts of like length, so that little is padding."""
+    vectors = np.empty((len(ids), facade.embedder_tokenizer.dimension), np.float32)
+    order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
+    for start in range(0, len(order), _BATCH):
+        batch = order[start : start + _BATCH]
+        rows = [ids[index] for index in batch]
+        vectors[batch] = await facade.triton.embed(rows, facade.embedder_tokenizer.pad_token_id)
+    return vectors
+
+
+def _encoded(vector: NDArray[np.float32], encoding: str | None) -> Any:
+    """As OpenAI encodes it: numbers, or base64 of little-endian float32."""
+    return b64encode(vector.astype("<f4").tobytes()).decode() if encoding == "base64" else vector

@@ -1,0 +1,37 @@
+"""``POST /v1/search``: the retrieval of an answer, without the answer."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from slipstream.api.errors import ApiError
+from slipstream.api.routes.conversation import off_loop
+from slipstream.api.routes.delivery import read_body, while_connected
+from slipstream.api.schemas import SearchQuery, SearchResponse
+from slipstream.api.state import facade_of
+from slipstream.ensemble.contracts import SearchRequest
+
+router = APIRouter()
+
+MAX_QUERY_CHARACTERS = 16_384
+
+
+@router.post("/v1/search", response_model=SearchResponse)
+async def search(request: Request) -> Response:
+    """Hybrid search over one collection, best first."""
+    facade = facade_of(request)
+    body = await read_body(request, SearchQuery)
+    _check_query(body.query)
+    wanted = SearchRequest(
+        **body.model_dump(exclude={"collection"}), collection=body.collection or facade.settings.collection
+    )
+    ids = await off_loop(facade.embedder_tokenizer.encode, [body.query], len(body.query))
+    result = await while_connected(request.receive, facade.triton.search(ids[0], wanted))
+    return Response(result.model_dump_json(), media_type="application/json")
+
+
+def _check_query(query: str) -> None:
+    if not query.strip():
+        raise ApiError(400, "query: the query is empty.", code="invalid_value", param="query")
+    if len(query) > MAX_QUERY_CHARACTERS:
+        message = f"query: {len(query)} characters; the limit is {MAX_QUERY_CHARACTERS}."
+        raise ApiError(400, message, code="invalid_value", param="query")
