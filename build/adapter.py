@@ -136,7 +136,8 @@ def _check_base(adapter: Adapter, base: ResolvedModel) -> None:
             f"the recipe says {base.reference} ({base.sha256[:12]}…)",
             f"set base_model to {told.base_model}, or promote an adapter for {base.reference}",
         )
-    if not told and adapter.base_model and model_slug(adapter.base_model) != base.slug:
+    same = model_slug(adapter.base_model) in {base.slug, model_slug(base.reference)}
+    if not told and adapter.base_model and not same:
         raise AdapterBaseMismatch(
             f"the adapter was trained on {adapter.base_model!r}, the recipe says {base.reference}",
             "set base_model to that model, or promote another adapter",

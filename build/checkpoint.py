@@ -54,7 +54,9 @@ def load_checkpoint(model: ResolvedModel) -> "tuple[PreTrainedModel, PreTrainedT
     declared = declared if isinstance(declared, list) else [declared]
     ends = [tokenizer.eos_token_id, *declared, *_end_of_text(tokenizer)]
     loaded.generation_config.eos_token_id = list(dict.fromkeys(end for end in ends if end is not None))
-    loaded.config.name_or_path = model.reference  # what peft writes into an adapter, instead of a path of this machine
+    loaded.name_or_path = loaded.config.name_or_path = (
+        model.reference
+    )  # what peft writes into an adapter, instead of a path of this machine
     loaded.eval()
     return loaded, tokenizer
 
