@@ -39,6 +39,9 @@ _CHANNEL_OPTIONS = [
 ]
 
 
+_CANCEL_AGAIN_S = 0.05
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How long to wait, in seconds.
@@ -132,7 +135,7 @@ class TritonClient:
             ApiError: the ensemble's own refusal, or 503 when Triton fails or falls silent.
         """
         inputs = [*prompt, *sampling_tensors(generation_id, sampling)]
-        stream = await self._stream(model, inputs, generation_id)
+        stream = self._stream(model, inputs, generation_id)
         finished = False
         wait_s = self._limits.first_s
         try:
@@ -169,7 +172,7 @@ class TritonClient:
         except TimeoutError:
             raise Unavailable(f"{model} did not answer within {self._limits.unary_s:g} s.", "timeout") from None
 
-    async def _stream(self, model: str, inputs: list[InferInput], generation_id: str) -> Any:
+    def _stream(self, model: str, inputs: list[InferInput], generation_id: str) -> Any:
         async def requests() -> AsyncGenerator[dict[str, Any], None]:
             yield {
                 "model_name": model,
@@ -178,7 +181,7 @@ class TritonClient:
                 "enable_empty_final_response": True,
             }
 
-        return await self._client.stream_infer(requests())
+        return self._client.stream_infer(requests())
 
     async def _next(self, stream: Any, wait_s: float) -> Piece | None:
         """The next response with something in it; None when the stream is over."""
@@ -213,16 +216,23 @@ class TritonClient:
     async def _cancel(self, stream: Any, generation_id: str) -> None:
         """Cancel until the stream is over.
 
-        A cancel that overtakes its own request (still retrieving) finds nothing to cancel, so the stream is followed
-        to its end, and whatever it still brings is answered with another cancel.
+        A cancel that overtakes its own request (which is still retrieving) finds nothing to cancel, so it is sent
+        again, ever more rarely, until the stream ends.
         """
+        pause_s = _CANCEL_AGAIN_S
+        reading = asyncio.ensure_future(self._next(stream, self._limits.cancel_s))
         with suppress(ApiError, TimeoutError, InferenceServerException, grpc.aio.AioRpcError):
             async with asyncio.timeout(self._limits.cancel_s):
                 while True:
                     await self._send_cancel(generation_id)
-                    piece = await self._next(stream, self._limits.cancel_s)
-                    if piece is None or piece.finish_reason:
-                        break
+                    await asyncio.wait((reading,), timeout=pause_s)
+                    pause_s *= 2
+                    if reading.done():
+                        piece = reading.result()
+                        if piece is None or piece.finish_reason:
+                            break
+                        reading = asyncio.ensure_future(self._next(stream, self._limits.cancel_s))
+        reading.cancel()
         stream.cancel()
 
     async def _send_cancel(self, generation_id: str) -> None:
@@ -232,7 +242,7 @@ class TritonClient:
             *sampling_tensors(generation_id, nothing),
             _numbers("cancel", [True], np.bool_),
         ]
-        stream = await self._stream(contracts.GENERATOR, inputs, f"cancel-{generation_id}")
+        stream = self._stream(contracts.GENERATOR, inputs, f"cancel-{generation_id}")
         await self._next(stream, self._limits.unary_s)
         stream.cancel()
 
