@@ -1,0 +1,323 @@
+"""The adapter registry: MLflow on SQLite beside its artifacts by default, any MLflow server otherwise.
+
+An adapter is named ``models:/<name>@<alias>`` or ``models:/<name>/<version>``. Importing MLflow takes two seconds, more
+than a build with nothing to do may, so on SQLite the few rows behind a reference are read directly; every write, and
+every lookup on a server, goes through MLflow.
+"""
+
+import logging
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
+
+from slipstream import EnvironmentFault, InputError
+from slipstream.build.adapter import Adapter, adapter_digest, read_adapter
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+EXPERIMENT = "slipstream"
+ARTIFACT = "adapter"
+"""Folder of a run's artifacts that holds the adapter."""
+
+_DIGEST_TAG, _BASE_TAG, _BASE_DIGEST_TAG = "slipstream.sha256", "slipstream.base_model", "slipstream.base_model_sha256"
+_REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[\w.-]+)|/(?P<version>\d+))")
+
+
+class ReferenceMalformed(InputError):
+    """Not of the form ``models:/<name>@<alias>`` or ``models:/<name>/<version>``."""
+
+
+class NoSuchModel(InputError):
+    """Nothing is registered under that name."""
+
+
+class NoSuchAlias(InputError):
+    """The model has no such alias."""
+
+
+class NoSuchVersion(InputError):
+    """The model has no such version."""
+
+
+class AdapterChanged(InputError):
+    """The artifacts are not those that were registered, or are gone."""
+
+
+class RegistryUnavailable(EnvironmentFault):
+    """The MLflow server or database does not answer."""
+
+
+@dataclass(frozen=True)
+class RegisteredAdapter:
+    """A model version whose files are at ``path`` with digest ``sha256``.
+
+    ``base_model`` and ``base_model_sha256`` are empty when the adapter does not say what it was trained on.
+    """
+
+    name: str
+    version: str
+    run_id: str
+    path: Path
+    sha256: str
+    base_model: str
+    base_model_sha256: str
+
+
+@dataclass(frozen=True)
+class _Version:
+    name: str
+    version: str
+    run_id: str
+    source: str
+    tags: Mapping[str, str]
+
+
+class Registry:
+    """One MLflow tracking and registry URI."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._database = Path(unquote(urlparse(uri).path)[1:]) if uri.startswith("sqlite:///") else None
+
+    def resolve(self, reference: str, cache_dir: Path) -> RegisteredAdapter:
+        """Find a version, and have its files here; those of a server are kept below ``cache_dir/adapters``.
+
+        Raises:
+            ReferenceMalformed, NoSuchModel, NoSuchAlias, NoSuchVersion: what it says.
+            AdapterChanged: the files are gone or are not those that were registered.
+            AdapterInvalid, PickleRefused, WeightsDamaged: what is registered is no acceptable adapter.
+            RegistryUnavailable: nobody answers at the URI.
+        """
+        match = _REFERENCE.fullmatch(reference)
+        if match is None:
+            raise ReferenceMalformed(
+                f"{reference!r} names no registered model", "write models:/NAME@ALIAS or models:/NAME/VERSION"
+            )
+        found = self._find(match["name"], match["alias"], match["version"])
+        path = self._files(found, cache_dir / "adapters")
+        adapter = read_adapter(path)
+        registered = found.tags.get(_DIGEST_TAG, adapter.sha256)
+        if adapter.sha256 != registered:
+            raise AdapterChanged(
+                f"{path} has digest {adapter.sha256[:12]}…, "
+                f"version {found.version} was registered with {registered[:12]}…",
+                "register the adapter again: slipstream register PATH",
+            )
+        return _registered(found, path, adapter)
+
+    def register(
+        self,
+        adapter_dir: Path,
+        name: str,
+        alias: str | None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        curves: Mapping[str, list[float]] | None = None,
+    ) -> RegisteredAdapter:
+        """Make ``adapter_dir`` a version of ``name`` and point ``alias`` at it; the same bytes are registered once.
+
+        Args:
+            params, metrics, curves: logged to the run that carries the adapter; a curve is a metric by step.
+
+        Raises:
+            AdapterInvalid, AdapterRankUnfit, PickleRefused, WeightsDamaged: it is no acceptable adapter.
+            RegistryUnavailable: nobody answers at the URI.
+        """
+        adapter = read_adapter(adapter_dir)
+        with self._client() as client:
+            found = self._same_bytes(client, name, adapter.sha256)
+            if found is None:
+                run_id = self._log_run(client, name, adapter_dir, params or {}, metrics or {}, curves or {})
+                found = self._create_version(client, name, run_id, adapter)
+            if alias is not None:
+                client.set_registered_model_alias(name, alias, found.version)
+        return _registered(found, adapter_dir, adapter)
+
+    def _log_run(
+        self,
+        client: "MlflowClient",
+        name: str,
+        adapter_dir: Path,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        curves: Mapping[str, list[float]],
+    ) -> str:
+        """A finished run that holds the adapter's files, in our experiment."""
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        # On SQLite MLflow would put artifacts into ./mlruns of whoever runs it; they belong beside the database.
+        beside = (self._database.parent / "artifacts").resolve().as_uri() if self._database else None
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT, beside)
+        run_id: str = client.create_run(experiment_id, run_name=name).info.run_id
+        for key, value in params.items():
+            client.log_param(run_id, key, value)
+        for key, number in metrics.items():
+            client.log_metric(run_id, key, number)
+        for key, values in curves.items():
+            for step, number in enumerate(values):
+                client.log_metric(run_id, key, number, step=step)
+        client.log_artifacts(run_id, str(adapter_dir), ARTIFACT)
+        client.set_terminated(run_id)
+        return run_id
+
+    def _create_version(self, client: "MlflowClient", name: str, run_id: str, adapter: Adapter) -> _Version:
+        from mlflow.exceptions import MlflowException
+
+        tags = {_DIGEST_TAG: adapter.sha256, _BASE_TAG: adapter.base_model}
+        if adapter.provenance:
+            tags[_BASE_DIGEST_TAG] = adapter.provenance.base_model_sha256
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        source = f"{client.get_run(run_id).info.artifact_uri}/{ARTIFACT}"
+        return _version(client.create_model_version(name, source, run_id, tags=tags))
+
+    def _same_bytes(self, client: "MlflowClient", name: str, sha256: str) -> _Version | None:
+        escaped = name.replace("'", "''")
+        versions = client.search_model_versions(f"name='{escaped}' and tags.`{_DIGEST_TAG}`='{sha256}'")
+        return _version(versions[0]) if versions else None
+
+    def _find(self, name: str, alias: str | None, version: str | None) -> _Version:
+        if self._database is not None:
+            if not self._database.is_file():
+                raise self._no_such_model(name)
+            try:
+                return self._find_in_sqlite(self._database, name, alias, version)
+            except sqlite3.Error:
+                pass  # another schema, a lock: MLflow knows its own database best
+        return self._find_with_mlflow(name, alias, version)
+
+    def _find_in_sqlite(self, database: Path, name: str, alias: str | None, version: str | None) -> _Version:
+        """What MLflow's client would find, from the tables of its registry (mlflow 3, ``dbmodels/models.py``)."""
+        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
+            if not connection.execute("SELECT 1 FROM registered_models WHERE name = ?", (name,)).fetchone():
+                raise self._no_such_model(name)
+            if alias is not None:
+                of_alias = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?"
+                row = connection.execute(of_alias, (name, alias)).fetchone()
+                if row is None:
+                    raise self._no_such_alias(name, alias)
+                version = str(row[0])
+            of_version = (
+                "SELECT run_id, COALESCE(storage_location, source) FROM model_versions "
+                "WHERE name = ? AND version = ? AND current_stage != 'Deleted_Internal'"
+            )
+            row = connection.execute(of_version, (name, version)).fetchone()
+            if row is None:
+                raise self._no_such_version(name, str(version))
+            of_tags = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
+            tags = dict(connection.execute(of_tags, (name, version)).fetchall())
+        return _Version(name, str(version), row[0] or "", row[1], tags)
+
+    def _find_with_mlflow(self, name: str, alias: str | None, version: str | None) -> _Version:
+        from mlflow.exceptions import MlflowException
+
+        with self._client() as client:
+            try:
+                client.get_registered_model(name)
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    raise self._no_such_model(name) from error
+                raise
+            try:
+                found = (
+                    client.get_model_version_by_alias(name, alias)
+                    if alias
+                    else client.get_model_version(name, str(version))
+                )
+            except MlflowException as error:
+                if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                    raise
+                missing = self._no_such_alias(name, alias) if alias else self._no_such_version(name, str(version))
+                raise missing from error
+        return _version(found)
+
+    def _files(self, found: _Version, kept: Path) -> Path:
+        """The version's folder: in place when it is on this disk, else downloaded once (aside, then renamed)."""
+        parsed = urlparse(found.source)
+        if parsed.scheme in {"", "file"}:
+            local = Path(unquote(parsed.path))
+            if not local.is_dir():
+                raise AdapterChanged(f"the artifacts of {found.name} {found.version} are gone from {local}", _REGISTER)
+            return local
+        home = kept / f"{found.name}-{found.version}-{found.run_id}"
+        digest = found.tags.get(_DIGEST_TAG)
+        if home.is_dir() and (digest is None or adapter_digest(home) == digest):
+            return home
+        kept.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(home, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=kept, prefix=".aside-") as aside, self._client():
+            from mlflow.artifacts import download_artifacts
+
+            Path(download_artifacts(found.source, dst_path=aside, tracking_uri=self.uri)).rename(home)
+        return home
+
+    @contextmanager
+    def _client(self) -> "Iterator[MlflowClient]":
+        """A client that phones nobody else, and whose failures to reach the URI are ours to explain."""
+        os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
+        # MLflow's defaults keep a caller waiting for minutes before they admit that nobody is there.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        for chatty in ("mlflow.store.db.utils", "mlflow.tracking", "alembic"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+        if self._database is not None:
+            self._database.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield MlflowClient(self.uri, registry_uri=self.uri)
+        except (MlflowException, OSError) as error:
+            first_line = str(error).strip().splitlines()[0]
+            raise RegistryUnavailable(
+                f"MLflow at {_without_password(self.uri)} failed: {first_line}",
+                "check MLFLOW_TRACKING_URI and that the server answers",
+            ) from error
+
+    def _no_such_model(self, name: str) -> NoSuchModel:
+        where = _without_password(self.uri)
+        return NoSuchModel(f"no model {name!r} is registered at {where}", f"{_REGISTER} --name {name}")
+
+    def _no_such_alias(self, name: str, alias: str) -> NoSuchAlias:
+        return NoSuchAlias(
+            f"model {name!r} has no alias {alias!r}", f"promote a version: {_REGISTER} --name {name} --alias {alias}"
+        )
+
+    def _no_such_version(self, name: str, version: str) -> NoSuchVersion:
+        return NoSuchVersion(f"model {name!r} has no version {version}", f"use models:/{name}@production")
+
+
+_REGISTER = "slipstream register PATH"
+
+
+def _version(found: Any) -> _Version:
+    return _Version(found.name, str(found.version), found.run_id or "", found.source, dict(found.tags))
+
+
+def _registered(found: _Version, path: Path, adapter: Adapter) -> RegisteredAdapter:
+    base_sha256 = adapter.provenance.base_model_sha256 if adapter.provenance else ""
+    return RegisteredAdapter(
+        found.name, found.version, found.run_id, path, adapter.sha256, adapter.base_model, base_sha256
+    )
+
+
+def _without_password(uri: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+__all__ = [
+    "AdapterChanged", "NoSuchAlias", "NoSuchModel", "NoSuchVersion", "ReferenceMalformed", "RegisteredAdapter",
+    "Registry", "RegistryUnavailable",
+]  # fmt: skip
