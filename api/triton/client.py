@@ -6,26 +6,29 @@ within a second of Triton's return.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 import numpy as np
-import structlog
 from numpy.typing import NDArray
-from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from slipstream.api.errors import ApiError, Unavailable, from_ensemble
+from slipstream.api.errors import ApiError, Unavailable
+from slipstream.api.triton.stream import Piece, Stream, refusal
+from slipstream.api.triton.tensors import (
+    InferInput,
+    Sampling,
+    numbers,
+    prompt_tensor,
+    question_tensors,
+    sampling_tensors,
+    text,
+)
 from slipstream.ensemble import contracts
 from slipstream.ensemble.contracts import SearchRequest, SearchResult
-
-__all__ = ["InferInput", "Limits", "Piece", "Sampling", "TritonClient", "prompt_tensor", "rag_tensors"]
-
-log = structlog.get_logger(__name__)
 
 MODELS = (contracts.EMBEDDER, contracts.RETRIEVER, contracts.GENERATOR, contracts.SEARCH, contracts.RAG)
 
@@ -56,28 +59,6 @@ class Limits:
     first_s: float = 300.0
     next_s: float = 60.0
     cancel_s: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """What the generator needs beside the prompt; see the table in `ensemble.contracts`."""
-
-    max_tokens: int
-    temperature: float
-    top_p: float
-    seed: int | None
-    stop: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One response of the generator. ``hits`` is JSON and empty but in the first; the counts are final in the last."""
-
-    text: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    hits: bytes
 
 
 class TritonClient:
@@ -117,9 +98,9 @@ class TritonClient:
         messages = [{"role": "user", "content": request.query}]
         inputs = [
             *question_tensors([ids], 0),
-            _text("messages", json.dumps(messages)),
-            _text("search", request.model_dump_json()),
-            _numbers("max_tokens", [1], np.int32),
+            text("messages", json.dumps(messages)),
+            text("search", request.model_dump_json()),
+            numbers("max_tokens", [1], np.int32),
         ]
         result = await self._infer(contracts.SEARCH, inputs)
         return SearchResult.model_validate_json(result.as_numpy("hits").item())
@@ -140,7 +121,7 @@ class TritonClient:
         wait_s = self._limits.first_s
         try:
             while not finished:
-                piece = await self._next(stream, wait_s)
+                piece = await stream.next(wait_s)
                 wait_s = self._limits.next_s
                 if piece is None:
                     raise Unavailable("The engine ended the answer without a reason.", "engine_error")
@@ -152,7 +133,7 @@ class TritonClient:
             raise
         finally:
             if finished:
-                stream.cancel()
+                stream.close()
             else:
                 self._abandon(stream, generation_id)
 
@@ -168,11 +149,11 @@ class TritonClient:
             async with asyncio.timeout(self._limits.unary_s):
                 return await self._client.infer(model, inputs)
         except InferenceServerException as error:
-            raise _refusal(error.message(), self._address) from error
+            raise refusal(error.message(), self._address) from error
         except TimeoutError:
             raise Unavailable(f"{model} did not answer within {self._limits.unary_s:g} s.", "timeout") from None
 
-    def _stream(self, model: str, inputs: list[InferInput], generation_id: str) -> Any:
+    def _stream(self, model: str, inputs: list[InferInput], generation_id: str) -> Stream:
         async def requests() -> AsyncGenerator[dict[str, Any], None]:
             yield {
                 "model_name": model,
@@ -181,145 +162,36 @@ class TritonClient:
                 "enable_empty_final_response": True,
             }
 
-        return self._client.stream_infer(requests())
+        return Stream(self._client.stream_infer(requests()), self._address)
 
-    async def _next(self, stream: Any, wait_s: float) -> Piece | None:
-        """The next response with something in it; None when the stream is over."""
-        try:
-            async with asyncio.timeout(wait_s):
-                while True:
-                    result, error = await anext(stream)
-                    if error is not None:
-                        raise _refusal(error.message(), self._address)
-                    response = result.get_response()
-                    if response.raw_output_contents:
-                        return _piece(response)
-                    if response.parameters["triton_final_response"].bool_param:
-                        return None
-        except StopAsyncIteration:
-            return None
-        except TimeoutError:
-            raise Unavailable(f"The engine was silent for {wait_s:g} s.", "timeout") from None
-        except grpc.aio.AioRpcError as error:
-            raise _refusal(error.details() or "", self._address) from error
-        except asyncio.CancelledError:
-            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                raise
-            # grpc.aio reports a call that the server's end tore down as a cancellation of its own.
-            raise _refusal("the connection was lost", self._address) from None
-
-    def _abandon(self, stream: Any, generation_id: str) -> None:
+    def _abandon(self, stream: Stream, generation_id: str) -> None:
         task = asyncio.create_task(self._cancel(stream, generation_id))
         self._abandoned.add(task)
         task.add_done_callback(self._abandoned.discard)
 
-    async def _cancel(self, stream: Any, generation_id: str) -> None:
+    async def _cancel(self, stream: Stream, generation_id: str) -> None:
         """Cancel until the stream is over.
 
         A cancel that overtakes its own request (which is still retrieving) finds nothing to cancel, so it is sent
         again, ever more rarely, until the stream ends.
         """
         pause_s = _CANCEL_AGAIN_S
-        reading = asyncio.ensure_future(self._next(stream, self._limits.cancel_s))
-        with suppress(ApiError, TimeoutError, InferenceServerException, grpc.aio.AioRpcError):
+        with suppress(ApiError, TimeoutError):
             async with asyncio.timeout(self._limits.cancel_s):
                 while True:
                     await self._send_cancel(generation_id)
-                    await asyncio.wait((reading,), timeout=pause_s)
+                    if await stream.ends_within(pause_s):
+                        break
                     pause_s *= 2
-                    if reading.done():
-                        piece = reading.result()
-                        if piece is None or piece.finish_reason:
-                            break
-                        reading = asyncio.ensure_future(self._next(stream, self._limits.cancel_s))
-        reading.cancel()
-        stream.cancel()
+        stream.close()
 
     async def _send_cancel(self, generation_id: str) -> None:
         nothing = Sampling(max_tokens=1, temperature=0.0, top_p=1.0, seed=None, stop=())
         inputs = [
             prompt_tensor([0]),
             *sampling_tensors(generation_id, nothing),
-            _numbers("cancel", [True], np.bool_),
+            numbers("cancel", [True], np.bool_),
         ]
         stream = self._stream(contracts.GENERATOR, inputs, f"cancel-{generation_id}")
-        await self._next(stream, self._limits.unary_s)
-        stream.cancel()
-
-
-def question_tensors(ids: Sequence[Sequence[int]], pad_token_id: int) -> list[InferInput]:
-    """``input_ids`` and ``attention_mask``, INT64 [batch, longest]."""
-    shape = (len(ids), max(len(row) for row in ids))
-    padded = np.full(shape, pad_token_id, np.int64)
-    mask = np.zeros(shape, np.int64)
-    for row, values in enumerate(ids):
-        padded[row, : len(values)] = values
-        mask[row, : len(values)] = 1
-    return [_tensor("input_ids", padded, "INT64"), _tensor("attention_mask", mask, "INT64")]
-
-
-def rag_tensors(ids: Sequence[int], messages: Sequence[Mapping[str, str]], search: SearchRequest) -> list[InferInput]:
-    """What `rag` takes beside the sampling: the question's embedder ids, the conversation, and where to look."""
-    return [
-        *question_tensors([ids], 0),
-        _text("messages", json.dumps(list(messages), ensure_ascii=False)),
-        _text("search", search.model_dump_json()),
-    ]
-
-
-def prompt_tensor(ids: Sequence[int]) -> InferInput:
-    """``prompt_ids``, INT32 [length]."""
-    return _numbers("prompt_ids", ids, np.int32)
-
-
-def sampling_tensors(generation_id: str, sampling: Sampling) -> list[InferInput]:
-    """The generator's parameters; a seed is folded into INT64's positive half, because -1 means none."""
-    seed = -1 if sampling.seed is None else sampling.seed & (2**63 - 1)
-    stop = np.array([text.encode() for text in sampling.stop] or [b""], np.object_)
-    return [
-        _text("generation_id", generation_id),
-        _numbers("max_tokens", [sampling.max_tokens], np.int32),
-        _numbers("temperature", [sampling.temperature], np.float32),
-        _numbers("top_p", [sampling.top_p], np.float32),
-        _numbers("seed", [seed], np.int64),
-        _tensor("stop", stop, "BYTES"),
-    ]
-
-
-_DATATYPES = {np.int32: "INT32", np.int64: "INT64", np.float32: "FP32", np.bool_: "BOOL"}
-
-
-def _numbers(name: str, values: Sequence[Any], dtype: type[np.generic]) -> InferInput:
-    return _tensor(name, np.array(values, dtype), _DATATYPES[dtype])
-
-
-def _text(name: str, text: str) -> InferInput:
-    return _tensor(name, np.array([text.encode()], np.object_), "BYTES")
-
-
-def _tensor(name: str, values: NDArray[Any], datatype: str) -> InferInput:
-    tensor = InferInput(name, list(values.shape), datatype)
-    tensor.set_data_from_numpy(values)
-    return tensor
-
-
-def _piece(response: Any) -> Piece:
-    """Read the raw tensors: `as_numpy` costs several times as much, and this runs for every token."""
-    raw = {output.name: data for output, data in zip(response.outputs, response.raw_output_contents, strict=True)}
-    counts = raw["token_counts"]
-    # A BYTES element is its length (4 bytes, little-endian) and its bytes; these tensors hold one element.
-    return Piece(
-        text=raw["text"][4:].decode(),
-        finish_reason=raw["finish_reason"][4:].decode(),
-        prompt_tokens=int.from_bytes(counts[:4], "little"),
-        completion_tokens=int.from_bytes(counts[4:8], "little"),
-        hits=raw["hits"][4:],
-    )
-
-
-def _refusal(text: str, address: str) -> ApiError:
-    fields = contracts.decode_error(text)
-    if fields is not None:
-        return from_ensemble(fields)
-    log.warning("triton failed", address=address, reason=text[:500])
-    return Unavailable("The inference server does not answer; it is restarted automatically.")
+        await stream.next(self._limits.unary_s)
+        stream.close()
