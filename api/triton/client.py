@@ -49,14 +49,14 @@ _CANCEL_AGAIN_S = 0.05
 class Limits:
     """How long to wait, in seconds.
 
-    ``first_s`` covers the queue and the prefill: 64 waiting answers of 1,024 tokens take about four minutes on the
-    reference machine. ``next_s`` is the longest silence inside an answer. ``cancel_s`` bounds the clean-up after a
+    ``first_s`` covers the queue and the prefill: 64 waiting answers of 512 tokens take a good minute and a half on
+    the reference machine. ``next_s`` is the longest silence inside an answer. ``cancel_s`` bounds the clean-up after a
     client that left.
     """
 
     probe_s: float = 2.0
     unary_s: float = 30.0
-    first_s: float = 300.0
+    first_s: float = 120.0
     next_s: float = 60.0
     cancel_s: float = 60.0
 

@@ -1,0 +1,99 @@
+"""`slipstream serve` and `slipstream ask`."""
+
+import json
+from typing import Any
+
+import click
+
+from slipstream import SlipstreamError
+from slipstream.settings import Settings
+
+
+@click.command()
+@click.option("--bundle", "reference", metavar="BUNDLE", help="Id, release name or path; the active bundle by default.")
+@click.option("--host", help="Address to bind (SLIPSTREAM_HOST; 127.0.0.1).")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to bind, 0 for a free one (SLIPSTREAM_PORT; 8080).")
+@click.option("--ask", "question", metavar="QUESTION", help="Ask this once when ready, then keep serving.")
+@click.option("--json", "as_json", is_flag=True, help="Print what became ready (and the answer) as JSON lines.")
+def serve(reference: str | None, host: str | None, port: int | None, question: str | None, as_json: bool) -> None:
+    """Serve a bundle on Triton behind the HTTP facade, until Ctrl-C.
+
+    The facade answers at once; GET /health/ready is 200 when the first question can be answered. Ctrl-C lets running
+    answers finish for a few seconds and stops every child; a second Ctrl-C ends at once.
+
+    \b
+    Example:
+      slipstream serve
+      slipstream serve --port 9000 --ask "Where is the retry budget enforced?"
+    """
+    from slipstream.api.listener import address_of, bind
+    from slipstream.api.server import Appliance, configure_logging
+    from slipstream.ensemble.bundle import find_bundle
+
+    configure_logging()
+    given = {"host": host, "port": port}
+    settings = Settings().model_copy(update={name: value for name, value in given.items() if value is not None})
+    bundle = find_bundle(settings.bundles_dir, reference)
+    with bind(settings.host, settings.port) as listener:
+        base_url = address_of(listener)
+
+        def on_ready() -> None:
+            _announce(base_url, bundle.manifest.release_name, bundle.manifest.id, settings, as_json=as_json)
+            if question is not None:
+                _ask(base_url, question, {"collection": settings.collection}, as_json=as_json)
+
+        Appliance(bundle, settings, listener, on_ready).run()
+
+
+def _announce(base_url: str, release: str, bundle_id: str, settings: Settings, *, as_json: bool) -> None:
+    collections = _collections(settings)
+    if as_json:
+        fields = {"url": base_url, "release": release, "bundle": bundle_id, "collections": collections}
+        click.echo(json.dumps({"ready": fields}, ensure_ascii=False))
+        return
+    names = ", ".join(f"{name} ({chunks} chunks)" for name, chunks in collections.items())
+    click.secho("ready ", fg="green", bold=True, nl=False)
+    click.echo(f"{base_url} · {release} ({bundle_id}) · {names or 'no collection yet: slipstream index PATH'}")
+
+
+def _collections(settings: Settings) -> dict[str, int]:
+    from slipstream.ensemble.retrieval.stores import open_store
+
+    try:
+        return {info.collection: info.chunks for info in open_store(settings).collections()}
+    except SlipstreamError:
+        return {}
+
+
+def _ask(base_url: str, question: str, fields: dict[str, Any], *, as_json: bool) -> None:
+    from slipstream.api.terminal import show
+
+    body = {"model": "slipstream", "messages": [{"role": "user", "content": question}]} | fields
+    click.echo("" if not as_json else "", nl=not as_json)
+    show(base_url, question, body, as_json=as_json)
+
+
+@click.command()
+@click.argument("question")
+@click.option("--url", metavar="URL", help="Where the server is (by default, where `slipstream serve` listens).")
+@click.option("--model", default="slipstream", show_default=True, help="slipstream, or slipstream-base for no search.")
+@click.option("--collection", help="The indexed code base that answers; the server's default if not given.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="The longest answer, in tokens.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: answer, citations, usage, timings.")
+def ask(
+    question: str, url: str | None, model: str, collection: str | None, max_tokens: int | None, as_json: bool
+) -> None:
+    """Ask a running server QUESTION and stream the answer, with its sources beneath.
+
+    \b
+    Example:
+      slipstream ask "Where is the retry budget enforced?"
+      slipstream ask --collection shop --json "What does Cart.total round?"
+    """
+    from slipstream.api.terminal import show
+
+    settings = Settings()
+    base_url = (url or f"http://{settings.host}:{settings.port}").rstrip("/")
+    given = {"collection": collection, "max_tokens": max_tokens}
+    body = {"model": model, "messages": [{"role": "user", "content": question}]}
+    show(base_url, question, body | {name: value for name, value in given.items() if value}, as_json=as_json)

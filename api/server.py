@@ -1,0 +1,165 @@
+"""The serving process: the facade from the first moment, Triton beside it, and an orderly end.
+
+The facade listens before Triton has loaded, so that ``/health/ready`` says what is being waited for. The first SIGINT
+or SIGTERM stops accepting, lets running answers finish for `DRAIN_S`, and stops every child; the second ends at once.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import structlog
+import uvicorn
+
+from slipstream import EnvironmentFault
+from slipstream.api.app import create_app
+from slipstream.api.listener import BoundedHttp
+from slipstream.api.triton import TritonClient
+from slipstream.ensemble.bundle import Bundle
+from slipstream.ensemble.triton.supervisor import Supervisor
+from slipstream.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+DRAIN_S = 5
+READY_TIMEOUT_S = 180.0
+_POLL_S = 0.05
+
+
+class TritonFailed(EnvironmentFault):
+    """Triton did not become ready, or cannot be kept running."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: ours stop Triton too."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Appliance:
+    """Facade and Triton of one bundle, as one thing that starts and stops.
+
+    Args:
+        listener: a bound socket (see `listener.bind`).
+        on_ready: called once, in a thread of its own, when the first question can be answered.
+    """
+
+    def __init__(
+        self, bundle: Bundle, settings: Settings, listener: socket.socket, on_ready: Callable[[], None]
+    ) -> None:
+        self._listener = listener
+        self._on_ready = on_ready
+        self._supervisor = Supervisor(bundle, settings)
+        app = create_app(bundle, settings, TritonClient(self._supervisor.grpc_address), lambda: self._supervisor.state)
+        config = uvicorn.Config(
+            app,
+            http=BoundedHttp,
+            loop="uvloop",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=DRAIN_S,
+        )
+        self._server = _Server(config)
+        self._stop = asyncio.Event()
+
+    def run(self) -> None:
+        """Serve until a signal.
+
+        Raises:
+            TritonFailed: with what is known of the reason.
+        """
+        factory = self._server.config.get_loop_factory()
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(self._main())
+
+    async def _main(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+        serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        try:
+            await asyncio.to_thread(self._supervisor.start)
+            if await self._became_ready():
+                asyncio.create_task(asyncio.to_thread(self._on_ready)).add_done_callback(_report)  # noqa: RUF006
+                await self._until_stopped(serving)
+        finally:
+            self._server.should_exit = True
+            with suppress(asyncio.CancelledError):
+                await serving
+            await asyncio.to_thread(self._supervisor.stop)
+
+    async def _became_ready(self) -> bool:
+        """False when a signal came first."""
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                while not self._stop.is_set():
+                    state = self._supervisor.state
+                    if state == "ready":
+                        return True
+                    if state == "failed":
+                        raise _failed()
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            raise TritonFailed(f"Triton was not ready after {READY_TIMEOUT_S:g} s", "read its log") from None
+        return False
+
+    async def _until_stopped(self, serving: asyncio.Task[None]) -> None:
+        while not self._stop.is_set() and not serving.done():
+            if self._supervisor.state == "failed":
+                raise _failed()
+            await asyncio.sleep(_POLL_S)
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            for pid in self._supervisor.pids():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            os._exit(1)
+        log.info("stopping", drain_s=DRAIN_S)
+        self._stop.set()
+
+
+def _failed() -> TritonFailed:
+    return TritonFailed("Triton ended and could not be restarted", "read its log")
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.warning("the first question was not answered", reason=str(task.exception()))
+
+
+def configure_logging() -> None:
+    """Events to stderr: JSON lines, or aligned text on a terminal. Tracebacks never show values of variables, which
+    may be a user's question."""
+    on_terminal = sys.stderr.isatty()
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if on_terminal
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
+    )
+    processors: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if not on_terminal:
+        processors.append(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[*processors, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")

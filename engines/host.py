@@ -1,0 +1,159 @@
+"""What this host offers, and whether an engine's fingerprint fits it. Reads files and versions; loads nothing."""
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from slipstream.engines.protocols import HostMismatch
+
+_NVIDIA_SMI_QUERY = "name,compute_cap,memory.total,driver_version"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFacts:
+    """One GPU as ``nvidia-smi`` names it; ``compute_capability`` such as ``9.0``."""
+
+    name: str
+    compute_capability: str
+    memory_bytes: int
+    driver_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """A host. ``os`` and ``arch`` are lower case (``linux``, ``x86_64``); ``isa`` holds the kernel's feature names.
+
+    ``cores`` counts the CPUs this process may run on; ``openvino`` is the installed version, empty if there is none.
+    """
+
+    os: str
+    arch: str
+    cpu_model: str
+    isa: frozenset[str]
+    cores: int
+    memory_bytes: int
+    openvino: str
+    gpus: tuple[GpuFacts, ...]
+
+
+def probe_host() -> HostFacts:
+    """The facts of this host."""
+    cpu = _first_cpu()
+    return HostFacts(
+        os=platform.system().lower(),
+        arch={"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower()),
+        cpu_model=cpu.get("model name", platform.processor()),
+        isa=frozenset(cpu.get("flags", cpu.get("Features", "")).split()),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory_bytes=_memory_bytes(),
+        openvino=_installed("openvino"),
+        gpus=tuple(_gpus()),
+    )
+
+
+def major_minor(release: str) -> str:
+    """``2026.4.1`` → ``2026.4``."""
+    return ".".join(release.split(".")[:2])
+
+
+def require_host(fingerprint: Mapping[str, Any], host: HostFacts) -> None:
+    """Refuse a ``host`` that an engine with ``fingerprint`` was not compiled for.
+
+    ``os`` and ``arch`` must be equal, ``isa`` must be offered in full, and ``openvino`` (major.minor) must be at least
+    the one that compiled the engine: a newer runtime reads what an older one wrote, and not the other way round. More
+    features, cores or memory than the compiling host had never hurt. A field this version does not know is refused,
+    because it was put there to be obeyed.
+
+    Raises:
+        HostMismatch: the first field that does not fit, with one line of remedy.
+    """
+    for field, needed in fingerprint.items():
+        if field in ("os", "arch"):
+            _require_equal(field, str(needed), getattr(host, field))
+        elif field == "isa":
+            _require_isa(frozenset(needed), host)
+        elif field == "openvino":
+            _require_openvino(str(needed), host.openvino)
+        else:
+            raise HostMismatch(
+                f"the engine demands {field}={needed!r}, which this version of Slipstream does not know",
+                "serve it with the version of Slipstream that built it, or build it anew: slipstream build",
+            )
+
+
+def _require_equal(field: str, needed: str, offered: str) -> None:
+    if needed != offered:
+        raise HostMismatch(
+            f"the engine was compiled for {field} {needed}; this host is {offered}",
+            "slipstream build, on a host like this one",
+        )
+
+
+def _require_isa(needed: frozenset[str], host: HostFacts) -> None:
+    missing = sorted(needed - host.isa)
+    if missing:
+        raise HostMismatch(
+            f"the engine needs the CPU features {', '.join(missing)}; {host.cpu_model or 'this CPU'} lacks them",
+            f"serve it on a CPU with {', '.join(missing)}; in a virtual machine, pass the host CPU through",
+        )
+
+
+def _require_openvino(needed: str, installed: str) -> None:
+    if not installed:
+        raise HostMismatch(
+            f"the engine needs OpenVINO {needed} or newer; none is installed", "pip install 'slipstream[serve]'"
+        )
+    if _release_tuple(installed) < _release_tuple(needed):
+        raise HostMismatch(
+            f"the engine was compiled with OpenVINO {needed}; {installed} is installed and older",
+            f"pip install 'openvino>={needed}' 'openvino-genai>={needed}', or build it anew: slipstream build",
+        )
+
+
+def _release_tuple(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in major_minor(release).split(".") if part.isdigit())
+
+
+def _first_cpu() -> dict[str, str]:
+    """The first block of ``/proc/cpuinfo``; empty where there is none."""
+    try:
+        block = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n", 1)[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in block.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 0
+
+
+def _installed(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
+
+
+def _gpus() -> Iterator[GpuFacts]:
+    """What ``nvidia-smi`` lists; nothing where it is missing, fails or hangs."""
+    if shutil.which("nvidia-smi") is None:
+        return
+    command = ["nvidia-smi", f"--query-gpu={_NVIDIA_SMI_QUERY}", "--format=csv,noheader,nounits"]
+    try:
+        listing = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return
+    for line in listing.splitlines():
+        fields = [part.strip() for part in line.split(",")]
+        if len(fields) == 4 and fields[2].isdigit():
+            yield GpuFacts(fields[0], fields[1], int(fields[2]) * 1024**2, fields[3])
