@@ -4,12 +4,23 @@ A collection is a name that points at one *version*. An indexer builds the next 
 using the current one, then `publish` switches the name over at once.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 from slipstream import EnvironmentFault, InputError
 from slipstream.ensemble.contracts import Hit, SearchFilter
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+DenseVector: TypeAlias = "Sequence[float] | NDArray[np.float32]"
+
+
+class CollectionNameInvalid(InputError):
+    """A name that could not be a folder or a Qdrant collection: only ``[A-Za-z0-9._-]{1,64}``, no leading dot."""
 
 
 class CollectionNotFound(InputError):
@@ -55,25 +66,32 @@ class Point:
     """A chunk with both of its vectors; ``dense`` has unit length."""
 
     chunk: Chunk
-    dense: Sequence[float]
+    dense: DenseVector
     sparse: SparseVector
 
 
 @dataclass(frozen=True, slots=True)
 class VersionInfo:
-    """What a published version remembers of its making."""
+    """What a published version remembers of its making; ``facts`` are the writer's own, as given (JSON values)."""
 
     collection: str
     version: str
     embedder_digest: str
     dimension: int
     chunks: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Writer(Protocol):
-    """One version under construction. `publish` makes it the collection; leaving without it discards it."""
+    """One version under construction. `publish` makes it the collection; leaving without it discards it.
 
-    def upsert(self, points: Sequence[Point]) -> None: ...
+    A context manager: leaving the block, by an exception or not, discards what was not published. What a killed
+    process left behind is never readable, and the next writer of the collection clears it away.
+    """
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Add points. A chunk is known by repo, path, lines and digest: the same one again changes nothing."""
+        ...
 
     def publish(self) -> VersionInfo:
         """Finish (flush, build the vector index), then switch the collection to this version atomically."""
@@ -81,13 +99,19 @@ class Writer(Protocol):
 
     def discard(self) -> None: ...
 
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
 
 class Reader(Protocol):
     """One published version, open for search."""
 
     info: VersionInfo
 
-    def search(self, dense: Sequence[float], sparse: SparseVector, limit: int, where: SearchFilter) -> list[Hit]:
+    def search(self, dense: DenseVector, sparse: SparseVector, limit: int, where: SearchFilter) -> list[Hit]:
         """Hybrid search: dense and sparse candidates fused by reciprocal rank, best first."""
         ...
 
@@ -111,8 +135,25 @@ class VectorStore(Protocol):
         """
         ...
 
-    def reader(self, collection: str) -> Reader: ...
+    def reader(self, collection: str) -> Reader:
+        """Open the published version; it stays readable when the next one is published.
 
-    def writer(self, collection: str, embedder_digest: str, dimension: int, **facts: Any) -> Writer: ...
+        Raises:
+            CollectionNotFound: nothing of that name was published.
+            StoreUnavailable: it is damaged, or another process holds it.
+        """
+        ...
+
+    def writer(self, collection: str, embedder_digest: str, dimension: int, **facts: Any) -> Writer:
+        """Start the next version of ``collection``; one writer at a time, readers are not disturbed."""
+        ...
+
+    def vectors(self, collection: str) -> "Mapping[str, NDArray[np.float32]]":
+        """Chunk digest -> dense vector [dimension] of the published version, empty when there is none.
+
+        Works while a server holds the collection open, so that an indexer reuses the vectors of unchanged chunks.
+        Whether they come from the same embedder is the caller's to check (`current`).
+        """
+        ...
 
     def drop(self, collection: str) -> None: ...
