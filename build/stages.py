@@ -1,0 +1,235 @@
+"""Stages: steps of the build whose outputs are kept by the digest of their inputs.
+
+A stage's inputs are its part of the recipe, the digests of the outputs it reads, the versions of the libraries that
+shape its output and the digests of our own modules that do. Equal inputs, equal folder::
+
+    stages/<stage>/<digest>/stage.json     inputs, facts, and every output file with size and sha256
+    stages/<stage>/<digest>/...            the output
+"""
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from slipstream import EnvironmentFault
+from slipstream.build.durable import Shelf
+from slipstream.engines.protocols import Progress
+from slipstream.ensemble.bundle import FileEntry, file_entries
+
+MARKER = "stage.json"
+MADE_ANEW = "made anew"
+
+
+class LibraryMissing(EnvironmentFault):
+    """A library that a stage needs is not installed."""
+
+
+class StageRecord(BaseModel):
+    """A finished stage: what is in its ``stage.json``, and where it is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    digest: str
+    inputs: dict[str, Any]
+    facts: dict[str, Any]
+    files: list[FileEntry]
+    folder: Path
+
+    @property
+    def output_sha256(self) -> str:
+        return digest_of([(entry.path, entry.sha256) for entry in self.files])
+
+    def is_whole(self) -> bool:
+        """Whether exactly the recorded files are there, in their sizes; reads no file."""
+        present = {path for path in self.folder.rglob("*") if not path.is_dir() and path != self.folder / MARKER}
+        recorded = {self.folder / entry.path: entry.size_bytes for entry in self.files}
+        return present == recorded.keys() and all(path.lstat().st_size == size for path, size in recorded.items())
+
+    def is_sound(self) -> bool:
+        """Whether every byte is the recorded one."""
+        return [entry for entry in file_entries(self.folder) if entry.path != MARKER] == self.files
+
+
+Outputs = Mapping[str, StageRecord]
+Work = Callable[[Outputs, Path, Progress], dict[str, Any]]
+"""Writes a stage's output into an empty folder and returns its facts."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step. ``inputs`` (JSON) are its own; the outputs of the stages in ``after`` join them."""
+
+    name: str
+    inputs: Mapping[str, Any]
+    work: Work
+    after: tuple[str, ...] = ()
+    needed_bytes: int = 0
+
+    def all_inputs(self, outputs: Outputs) -> dict[str, Any]:
+        """With the digests of what it reads; a stage that has to run first has none yet."""
+        read = {name: outputs[name].output_sha256 if name in outputs else MADE_ANEW for name in self.after}
+        return {**self.inputs, **read}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a stage would do, and why: empty ``reasons`` and a record if it is cached."""
+
+    stage: Stage
+    record: StageRecord | None
+    reasons: tuple[str, ...] = ()
+
+
+class StageCache:
+    """All stage outputs below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def shelf(self, stage: str) -> Shelf:
+        return Shelf(self.root / stage)
+
+    def sweep(self) -> None:
+        """Remove what killed builds left half made."""
+        for home in self.root.glob("*"):
+            Shelf(home).sweep()
+
+    def find(self, stage: str, digest: str) -> StageRecord | None:
+        """The finished output under ``digest``; None when there is none, or files are missing, extra or cut."""
+        record = _read_marker(self.shelf(stage).path(digest))
+        return record if record is not None and record.is_whole() else None
+
+    def newest(self, stage: str) -> StageRecord | None:
+        """The last run of ``stage`` that finished."""
+        markers = sorted(self.root.glob(f"{stage}/*/{MARKER}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        return next(filter(None, (_read_marker(marker.parent) for marker in markers)), None)
+
+    def plan(self, stages: list[Stage]) -> Iterator[Planned]:
+        """For each stage whether it is cached, and if not, which input changed against its last run."""
+        outputs: dict[str, StageRecord] = {}
+        for stage in stages:
+            inputs = stage.all_inputs(outputs)
+            record = None if MADE_ANEW in inputs.values() else self.find(stage.name, stage_digest(stage.name, inputs))
+            if record is not None:
+                outputs[stage.name] = record
+                yield Planned(stage, record)
+            else:
+                yield Planned(stage, None, tuple(self._reasons(stage.name, inputs)))
+
+    def _reasons(self, stage: str, inputs: Mapping[str, Any]) -> list[str]:
+        newest = self.newest(stage)
+        if newest is None:
+            return ["it never ran here"]
+        return changes(newest.inputs, inputs) or ["its cached output is damaged"]
+
+    def run(self, stage: Stage, outputs: Outputs, progress: Progress) -> tuple[StageRecord, bool]:
+        """The output of ``stage``, and whether it had to be made; waits when another process is making it.
+
+        Raises:
+            DiskFull: nothing half made is left.
+        """
+        inputs = stage.all_inputs(outputs)
+        digest = stage_digest(stage.name, inputs)
+        if (record := self.find(stage.name, digest)) is not None:
+            return record, False
+        shelf = self.shelf(stage.name)
+
+        def fill(aside: Path) -> None:
+            facts = stage.work(outputs, aside, progress)
+            made = StageRecord(
+                stage=stage.name, digest=digest, inputs=inputs, facts=facts, files=file_entries(aside), folder=aside
+            )
+            (aside / MARKER).write_text(made.model_dump_json(indent=2, exclude={"folder"}), encoding="utf-8")
+
+        with shelf.locked(digest, lambda: progress(0.0, "waiting for another build that makes the same")):
+            if (record := self.find(stage.name, digest)) is not None:
+                return record, False
+            shelf.put(digest, fill, stage.needed_bytes, stage.name)
+        record = self.find(stage.name, digest)
+        if record is None:
+            raise EnvironmentFault(f"{shelf.path(digest)} vanished", "let nobody clean the cache during a build")
+        return record, True
+
+    def discard(self, record: StageRecord) -> None:
+        """Forget an output that turned out to be damaged."""
+        shelf = self.shelf(record.stage)
+        with shelf.locked(record.digest):
+            shelf.discard(record.digest)
+
+
+def _read_marker(folder: Path) -> StageRecord | None:
+    try:
+        fields = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        return StageRecord.model_validate({**fields, "folder": folder})
+    except (OSError, ValueError, TypeError, ValidationError):
+        return None
+
+
+def stage_digest(stage: str, inputs: Mapping[str, Any]) -> str:
+    return digest_of([stage, inputs])[:32]
+
+
+def digest_of(value: Any) -> str:
+    """sha256 of ``value`` as canonical JSON, hex."""
+    return sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs, by dotted place: ``quantization.method: awq → gptq``."""
+    old, new = dict(_flatten(before)), dict(_flatten(now))
+    places = [*new, *(place for place in old if place not in new)]
+    return [
+        f"{place}: {_short(old.get(place))} → {_short(new.get(place))}"
+        for place in places
+        if old.get(place) != new.get(place)
+    ]
+
+
+def _flatten(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{place}.{key}" if place else key)
+    else:
+        yield place, value
+
+
+def _short(value: Any) -> str:
+    """A value for people: digests by their beginning, an absent one as none."""
+    text = value if isinstance(value, str) else "none" if value is None else json.dumps(value, ensure_ascii=False)
+    return f"{text[:12]}…" if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
+
+
+def library_versions(*names: str) -> dict[str, str]:
+    """Installed versions, from metadata: nothing is imported.
+
+    Raises:
+        LibraryMissing: one of them is not installed.
+    """
+    try:
+        return {name: version(name) for name in names}
+    except PackageNotFoundError as error:
+        raise LibraryMissing(f"{error.name} is not installed", "pip install 'slipstream[build]'") from error
+
+
+def code_digests(*modules: str) -> dict[str, str]:
+    """sha256 of our own modules' sources: what a stage does is an input of it as well."""
+    specs = {module: importlib.util.find_spec(f"slipstream.{module}") for module in modules}
+    return {
+        module: sha256(Path(spec.origin).read_bytes()).hexdigest()
+        for module, spec in specs.items()
+        if spec is not None and spec.origin is not None
+    }
+
+
+__all__ = [
+    "LibraryMissing", "Planned", "Stage", "StageCache", "StageRecord", "changes", "code_digests", "digest_of",
+    "library_versions", "stage_digest",
+]  # fmt: skip
