@@ -10,6 +10,7 @@ from slipstream import InputError
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from tokenizers import Tokenizer
 
 
 class ChatTokenizer:
@@ -22,7 +23,8 @@ class ChatTokenizer:
     def __init__(self, folder: Path) -> None:
         from tokenizers import Tokenizer
 
-        self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._path = folder / "tokenizer.json"
+        self._tokenizer: Tokenizer = Tokenizer.from_file(str(self._path))
         self._template_text = (folder / "chat_template.jinja").read_text(encoding="utf-8")
         special = json.loads((folder / "special_tokens.json").read_text(encoding="utf-8"))
         self.bos_token: str = special["bos_token"]
@@ -54,8 +56,40 @@ class ChatTokenizer:
         return ids
 
     def encode_chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
-        """Prompt ids of a conversation."""
-        return self.encode(self.render(messages))
+        """Prompt ids of a conversation.
+
+        A special token written in a message (``<|im_end|>`` in indexed code, or a user who tries to end the turn) is
+        ordinary text there; only the template's own are special.
+        """
+        contents = [str(message["content"]) for message in messages]
+        if not any(token in content for token in self._special_tokens for content in contents):
+            return self.encode(self.render(messages))
+        mark = next(mark for mark in map(chr, range(0xE000, 0xF8FF)) if not any(mark in text for text in contents))
+        slots = [{**message, "content": f"{mark}{index}{mark}"} for index, message in enumerate(messages)]
+        ids: list[int] = []
+        # Between two marks stands the number of a message, elsewhere the template's own text.
+        for position, part in enumerate(self.render(slots).split(mark)):
+            ids += self._encode_literally(contents[int(part)]) if position % 2 else self.encode(part)
+        return ids
+
+    @cached_property
+    def _special_tokens(self) -> tuple[str, ...]:
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return tuple(token.content for token in added if token.special)
+
+    def _encode_literally(self, text: str) -> list[int]:
+        """Token ids of ``text``, special tokens in it spelled out."""
+        ids: list[int] = self._literal_tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    @cached_property
+    def _literal_tokenizer(self) -> "Tokenizer":
+        # An instance of its own, because the flag belongs to the tokenizer and other threads encode meanwhile.
+        from tokenizers import Tokenizer
+
+        literal = Tokenizer.from_file(str(self._path))
+        literal.encode_special_tokens = True
+        return literal
 
     def count(self, text: str) -> int:
         return len(self.encode(text))

@@ -5,7 +5,6 @@ within a second of Triton's return.
 """
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -95,10 +94,9 @@ class TritonClient:
 
     async def search(self, ids: Sequence[int], request: SearchRequest) -> SearchResult:
         """Hits for a query whose embedder ids are ``ids``."""
-        messages = [{"role": "user", "content": request.query}]
         inputs = [
             *question_tensors([ids], 0),
-            text("messages", json.dumps(messages)),
+            text("messages", "[]"),  # no conversation: search only
             text("search", request.model_dump_json()),
             numbers("max_tokens", [1], np.int32),
         ]

@@ -1,0 +1,34 @@
+"""The embedder in Triton's Python backend: ONNX Runtime over the bundle's model.
+
+Only for a Triton without the native ``onnxruntime`` backend; the tensors are the same with either.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from slipstream.ensemble.triton import tensors
+
+
+class EmbedderModel:
+    """One instance; Triton calls `initialize` once and `execute` with one or more requests."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        from slipstream.ensemble.bundle import Bundle
+        from slipstream.ensemble.embedder import Embedder
+
+        self._embedder = Embedder(Bundle.open(Path(tensors.parameters(args)["bundle"])).embedder_dir)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return [self._embed(request) for request in requests]
+
+    def _embed(self, request: Any) -> Any:
+        import triton_python_backend_utils as pb_utils
+
+        ids, mask = tensors.array(request, "input_ids"), tensors.array(request, "attention_mask")
+        if ids.shape != mask.shape or not ids.size:
+            return tensors.error("invalid_request", f"input_ids {ids.shape} and attention_mask {mask.shape} differ")
+        if ids.shape[1] > self._embedder.max_tokens:
+            message = f"{ids.shape[1]} tokens; the embedder takes {self._embedder.max_tokens}"
+            return tensors.error("invalid_request", message, "input")
+        embedding = self._embedder.run(ids, mask)
+        return pb_utils.InferenceResponse([pb_utils.Tensor("embedding", embedding)])

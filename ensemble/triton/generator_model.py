@@ -1,0 +1,188 @@
+"""The generator in Triton's Python backend: decoupled, so that requests join and leave the batch at any time."""
+
+import threading
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from slipstream.engines.protocols import Sampling
+from slipstream.ensemble.generator import Generator, Question, Refusal, Response
+from slipstream.ensemble.triton import tensors
+
+if TYPE_CHECKING:
+    from slipstream.ensemble.bundle import Bundle
+    from slipstream.ensemble.contracts import ErrorCode
+
+METRICS_PERIOD_S = 0.05
+_WARM_UP_TOKENS = 8
+
+
+class GeneratorModel:
+    """One instance drives one engine; batching happens in the runtime, not in Triton."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        from slipstream.engines.protocols import RuntimeOptions
+        from slipstream.engines.registry import runtime
+        from slipstream.ensemble.bundle import Bundle
+        from slipstream.ensemble.tokenizer import ChatTokenizer
+
+        bundle = Bundle.open(Path(tensors.parameters(args)["bundle"]))
+        serving = bundle.manifest.serving
+        options = RuntimeOptions(max_concurrency=serving.max_concurrency, kv_cache_bytes=serving.kv_cache_bytes)
+        tokenizer = ChatTokenizer(bundle.tokenizer_dir)
+        self._generator = Generator(
+            runtime(bundle.manifest.engine.target, bundle.engine_dir, options),
+            tokenizer,
+            max_concurrency=serving.max_concurrency,
+            max_waiting=serving.max_waiting,
+            stream_interval=serving.stream_interval,
+        )
+        self._warm_up(tokenizer)
+        self._metrics = _Metrics(self._generator, bundle)
+
+    def _warm_up(self, tokenizer: Any) -> None:
+        """Generate once with the real prompt's beginning, so that its KV blocks are cached; readiness waits for it."""
+        from slipstream.ensemble.prompt import render_messages
+
+        ids = tokenizer.encode_chat(render_messages("What does main do?", ()))
+        question = Question("warm-up", ids, Sampling(max_tokens=_WARM_UP_TOKENS, ignore_eos=True))
+        done = _Done()
+        self._generator.submit(question, done)
+        done.wait()
+
+    def execute(self, requests: list[Any]) -> None:
+        for request in requests:
+            sink = _TritonSink(request.get_response_sender())
+            try:
+                if tensors.array(request, "cancel") is not None and bool(tensors.array(request, "cancel")[0]):
+                    live = self._generator.cancel(tensors.text(request, "generation_id"))
+                    sink.send(Response("", "cancelled" if live else "not_live", 0, 0, ""))
+                else:
+                    self._generator.submit(_question(request), sink)
+            except Refusal as refusal:
+                sink.fail(refusal.code, str(refusal))
+            except Exception as error:
+                sink.fail("engine_error", f"the request cannot be read: {error!r}")
+
+    def finalize(self) -> None:
+        self._metrics.close()
+        self._generator.close()
+
+
+def _question(request: Any) -> Question:
+    seed = int(tensors.array(request, "seed")[0])
+    return Question(
+        generation_id=tensors.text(request, "generation_id"),
+        prompt_ids=tensors.array(request, "prompt_ids").tolist(),
+        sampling=Sampling(
+            max_tokens=int(tensors.array(request, "max_tokens")[0]),
+            temperature=float(tensors.array(request, "temperature")[0]),
+            top_p=float(tensors.array(request, "top_p")[0]),
+            seed=None if seed < 0 else seed,
+        ),
+        stop=[bytes(stop).decode("utf-8", "replace") for stop in tensors.array(request, "stop")],
+        hits=tensors.text(request, "hits"),
+    )
+
+
+class _TritonSink:
+    """One request's response sender. The stub's library is imported once, not per token."""
+
+    def __init__(self, sender: Any) -> None:
+        import triton_python_backend_utils as pb_utils
+
+        self._sender = sender
+        self._pb = pb_utils
+
+    def send(self, response: Response) -> None:
+        tensor = self._pb.Tensor
+        counts = np.array([response.prompt_tokens, response.completion_tokens], np.int32)
+        outputs = [
+            tensor("text", np.array([response.text.encode()], np.object_)),
+            tensor("finish_reason", np.array([response.finish_reason.encode()], np.object_)),
+            tensor("token_counts", counts),
+            tensor("hits", np.array([response.hits.encode()], np.object_)),
+        ]
+        flags = self._pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if response.finish_reason else 0
+        self._sender.send(self._pb.InferenceResponse(outputs), flags=flags)
+
+    def fail(self, code: "ErrorCode", message: str) -> None:
+        self._sender.send(tensors.error(code, message), flags=self._pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def is_gone(self) -> bool:
+        return bool(self._sender.is_cancelled())
+
+
+class _Done:
+    """The warm-up's sink."""
+
+    def __init__(self) -> None:
+        self._end: SimpleQueue[str] = SimpleQueue()
+
+    def send(self, response: Response) -> None:
+        if response.finish_reason:
+            self._end.put("")
+
+    def fail(self, code: "ErrorCode", message: str) -> None:
+        self._end.put(f"{code}: {message}")
+
+    def is_gone(self) -> bool:
+        return False
+
+    def wait(self) -> None:
+        if reason := self._end.get(timeout=120):
+            raise RuntimeError(f"the engine does not generate: {reason}")
+
+
+class _Metrics:
+    """The runtime's counters as Triton metrics, refreshed by a thread; a change costs a message to Triton."""
+
+    def __init__(self, generator: Generator, bundle: "Bundle") -> None:
+        import triton_python_backend_utils as pb_utils
+
+        self._generator = generator
+        labels = {"bundle": bundle.manifest.id}
+        self._metrics: dict[str, tuple[Any, bool]] = {}
+        self._values: dict[str, float] = {}
+        self._families: list[Any] = []  # a family unregisters its metrics when it is collected
+        for name, description, is_counter in (
+            ("tokens_total", "Tokens generated", True),
+            ("cancelled_total", "Generations cancelled", True),
+            ("steps_total", "Decode steps", True),
+            ("active", "Generations in the batch", False),
+            ("waiting", "Generations waiting for a slot", False),
+            ("cache_usage_ratio", "Share of the KV cache in use", False),
+        ):
+            kind = pb_utils.MetricFamily.COUNTER if is_counter else pb_utils.MetricFamily.GAUGE
+            family = pb_utils.MetricFamily(name=f"slipstream_generator_{name}", description=description, kind=kind)
+            self._families.append(family)
+            self._metrics[name] = (family.Metric(labels=labels), is_counter)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="generator-metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=1)
+
+    def _run(self) -> None:
+        while not self._stop.wait(METRICS_PERIOD_S):
+            now = self._generator.metrics()
+            self._set("tokens_total", now.tokens_generated)
+            self._set("cancelled_total", now.cancelled)
+            self._set("steps_total", now.extra.get("steps", 0))
+            self._set("active", now.active)
+            self._set("waiting", now.waiting)
+            self._set("cache_usage_ratio", round(now.cache_usage_ratio, 3))
+
+    def _set(self, name: str, value: float) -> None:
+        before = self._values.get(name, 0.0)
+        if value == before:
+            return
+        metric, is_counter = self._metrics[name]
+        if is_counter:
+            metric.increment(value - before)
+        else:
+            metric.set(value)
+        self._values[name] = value
