@@ -1,0 +1,239 @@
+"""Source to chunks: one per function, method and class, and syntax-aware windows for the rest.
+
+The way of cAST (Zhang et al., 2025, "cAST: Enhancing Code Retrieval-Augmented Generation with Structural Chunking via
+Abstract Syntax Tree"): what is too big is split where the syntax is shallowest, small neighbours are merged, and size
+is counted in characters that are not white space. Different from it, a definition that fits is never merged with its
+neighbours: its name is the best handle that a search and a citation have.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from slipstream.ensemble.retrieval.definitions import Definition, outline, rows
+from slipstream.ensemble.retrieval.languages import CPP, C, Language, language_of
+from slipstream.ensemble.retrieval.store import Chunk
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
+
+BUDGET = 1_200
+"""Characters of a chunk that are not white space: about 350 tokens of the default embedder, which reads 512."""
+_TINY = 24  # characters; `else:`, `public:`, `#endif` find nothing on their own
+
+_BODIES = frozenset(
+    """block statement_block compound_statement class_body declaration_list field_declaration_list enum_body
+    interface_body constructor_body enumerator_list""".split()  # noqa: SIM905
+)
+_CPP_IN_HEADER = re.compile(rb"^\s*(?:class|namespace|template|using|public:|private:|protected:)\b", re.MULTILINE)
+_AFTER_BLANK, _ANYWHERE = 1_000_000, 2_000_000  # depths of a cut where the syntax offers none
+
+
+@dataclass(slots=True)
+class _Span:
+    """Rows (0-based, inclusive) that become one chunk, or several if they are too big."""
+
+    first: int
+    last: int
+    symbol: str
+    is_rest: bool
+
+
+def chunk_file(path: str, data: bytes, repo: str) -> list[Chunk]:
+    """Cut a file into chunks that together hold every line that is not blank.
+
+    Text is UTF-8, Latin-1 if it cannot be; ``\\r\\n`` and ``\\r`` end a line as ``\\n`` does. A file in no known
+    language is cut into windows at its blank lines, with ``language`` "text". Equal input gives equal chunks.
+    """
+    text = _decode(data)
+    if not text or text.isspace():
+        return []
+    language = language_of(path)
+    if language is C and path.endswith((".h", ".H")) and _CPP_IN_HEADER.search(data):
+        language = CPP
+    return _File(path, repo, text, language).chunks()
+
+
+def embedded_text(chunk: Chunk) -> str:
+    """What the embedder reads of ``chunk``; its sha256 is the chunk's ``digest``."""
+    return _embedded(chunk.path, chunk.symbol, chunk.text)
+
+
+def _embedded(path: str, symbol: str, text: str) -> str:
+    return f"{path}\n{symbol}\n{text}" if symbol else f"{path}\n{text}"
+
+
+def _decode(data: bytes) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _size(line: str) -> int:
+    """What a line takes of the budget. Long runs of white space count a little: they cost memory, if not meaning."""
+    return max(len("".join(line.split())), len(line) // 8) + 1
+
+
+class _File:
+    """One file on its way into chunks."""
+
+    def __init__(self, path: str, repo: str, text: str, language: Language | None) -> None:
+        self.path = path
+        self.repo = repo
+        self.language = language
+        self.lines = text.split("\n")
+        if not self.lines[-1]:
+            self.lines.pop()
+        self.cumulative = [0, *accumulate(map(_size, self.lines))]
+        self.root = language.parse(text.encode()).root_node if language else None
+        self.cuts: dict[int, int] = {}
+
+    def size(self, first: int, last: int) -> int:
+        return self.cumulative[last + 1] - self.cumulative[first]
+
+    def chunks(self) -> list[Chunk]:
+        top = Definition(0, len(self.lines) - 1, "", 0)
+        if self.root is not None and self.language is not None:
+            top = outline(self.root, self.lines, self.cumulative, BUDGET, self.language)
+        spans = _attach_tiny(self._trimmed(_spans(top)), self.lines)
+        big = [span for span in spans if self.size(span.first, span.last) > BUDGET]
+        if big and self.root is not None:
+            self.cuts = _cuts(self.root, big, len(self.lines))
+        return [chunk for span in spans for chunk in self._windows(span)]
+
+    def _trimmed(self, spans: Iterable[_Span]) -> Iterator[_Span]:
+        """``spans`` without blank lines at their ends, and without those that are nothing else."""
+        for span in spans:
+            while span.first <= span.last and not self.lines[span.first].strip():
+                span.first += 1
+            while span.last > span.first and not self.lines[span.last].strip():
+                span.last -= 1
+            if span.first <= span.last:
+                yield span
+
+    def _windows(self, span: _Span) -> Iterator[Chunk]:
+        first = span.first
+        while first <= span.last:
+            if not self.lines[first].strip():  # a window starts with something
+                first += 1
+                continue
+            if self.size(first, first) > BUDGET:
+                line = self.lines[first]
+                yield from (
+                    self._chunk(first, first, span.symbol, part)
+                    for start in range(0, len(line), BUDGET)
+                    if (part := line[start : start + BUDGET]).strip()
+                )
+                first += 1
+                continue
+            end = self._window_end(first, span.last)
+            last = end - 1
+            while not self.lines[last].strip():
+                last -= 1
+            yield self._chunk(first, last, span.symbol, "\n".join(self.lines[first : last + 1]))
+            first = end
+
+    def _window_end(self, first: int, last: int) -> int:
+        """The row after the window that starts at ``first``: where the syntax is shallowest, not too early."""
+        fits = bisect_right(self.cumulative, self.cumulative[first] + BUDGET) - 1  # first row that does not fit
+        if fits > last:
+            return last + 1
+        remaining = self.size(first, last)
+        halves = remaining < 2 * BUDGET  # two even windows rather than a full one and a crumb
+        target = remaining // 2 if halves else BUDGET
+        least = max(BUDGET // 3, remaining - BUDGET) if halves else BUDGET // 3
+
+        def rank(row: int) -> tuple[int, int]:
+            return self._depth(row), abs(self.size(first, row - 1) - target)
+
+        late_enough = [row for row in range(first + 1, fits + 1) if self.size(first, row - 1) >= least]
+        return min(late_enough or [fits], key=rank)
+
+    def _depth(self, row: int) -> int:
+        """How deep in the syntax a cut before ``row`` would be."""
+        if row in self.cuts:
+            return self.cuts[row]
+        return _AFTER_BLANK if not self.lines[row - 1].strip() else _ANYWHERE
+
+    def _chunk(self, first: int, last: int, symbol: str, text: str) -> Chunk:
+        return Chunk(
+            path=self.path,
+            language=self.language.name if self.language else "text",
+            symbol=symbol,
+            line_start=first + 1,
+            line_end=last + 1,
+            text=text,
+            repo=self.repo,
+            digest=sha256(_embedded(self.path, symbol, text).encode("utf-8", "replace")).hexdigest(),
+        )
+
+
+def _spans(definition: Definition) -> Iterator[_Span]:
+    """The rows of ``definition`` in order: its children's, and the rest between them under its own name."""
+    if not definition.children:
+        yield _Span(definition.first, definition.last, definition.symbol, is_rest=not definition.symbol)
+        return
+    row = definition.first
+    for child in sorted(definition.children, key=lambda child: (child.first, -child.last)):
+        if child.last < row:  # on one line with the definition before it
+            continue
+        if child.first > row:
+            # The first lines of a class are its header, which is never thrown together with a neighbour.
+            is_header = bool(definition.symbol) and row == definition.first
+            yield _Span(row, child.first - 1, definition.symbol, is_rest=not is_header)
+        yield from _spans(child)
+        row = child.last + 1
+    if row <= definition.last:
+        yield _Span(row, definition.last, definition.symbol, is_rest=True)
+
+
+def _attach_tiny(spans: Iterable[_Span], lines: list[str]) -> list[_Span]:
+    """Closing braces and the like go to the span before them, or after them if they come first."""
+    kept: list[_Span] = []
+    waiting: int | None = None  # first row of tiny spans at the head of the file
+    for span in spans:
+        if span.is_rest and sum(len(line.strip()) for line in lines[span.first : span.last + 1]) < _TINY:
+            if kept:
+                kept[-1].last = max(kept[-1].last, span.last)
+            else:
+                waiting = span.first if waiting is None else waiting
+                last_waiting = span
+            continue
+        if waiting is not None:
+            span.first, waiting = waiting, None
+        kept.append(span)
+    if waiting is not None:
+        kept.append(_Span(waiting, last_waiting.last, last_waiting.symbol, is_rest=True))
+    return kept
+
+
+def _cuts(root: "Node", spans: list[_Span], row_count: int) -> dict[int, int]:
+    """Rows of ``spans`` before which a node starts on a line of its own, with the depth of the shallowest such node.
+
+    Left out are the first child of every node and every body, which a cut would part from its header, and what
+    stands right below a comment.
+    """
+    wanted = bytearray(row_count + 1)
+    for span in spans:
+        wanted[span.first : span.last + 1] = b"\1" * (span.last + 1 - span.first)
+    before = [0, *accumulate(wanted)]
+    cuts: dict[int, int] = {}
+    work = [(root, 0)]
+    while work:
+        node, depth = work.pop()
+        previous_last, after_comment = -1, False
+        for child in node.named_children:
+            first, last = rows(child)
+            below_comment = after_comment and first == previous_last + 1
+            if 0 <= previous_last < first and not below_comment and child.type not in _BODIES:
+                cuts[first] = min(depth, cuts.get(first, depth))
+            if last > first and before[min(last, row_count) + 1] > before[first]:
+                work.append((child, depth + 1))
+            previous_last, after_comment = last, child.type.endswith("comment")
+    return cuts
