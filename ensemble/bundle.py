@@ -166,13 +166,14 @@ class Bundle:
         Raises:
             BundleCorrupt: naming every file that is wrong.
         """
-        problems = list(self._problems())
+        problems = list(self.problems())
         if problems:
             raise BundleCorrupt(
                 f"{self.path}: " + "; ".join(problems), "slipstream build makes it anew from the cached stages"
             )
 
-    def _problems(self) -> Iterator[str]:
+    def problems(self) -> Iterator[str]:
+        """What `verify` finds, one line for each wrong file."""
         if self.manifest.computed_id() != self.manifest.id:
             yield f"{MANIFEST} was changed (its digest is {self.manifest.computed_id()}, it says {self.manifest.id})"
         expected = {entry.path: entry for entry in self.manifest.files}

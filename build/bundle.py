@@ -1,0 +1,132 @@
+"""The last stage: the outputs of the others, copied into an immutable ``bundles/<id>/`` with its manifest.
+
+Files are copied, not hard-linked: a link would let whoever damages a bundle damage the stage cache with it, and the
+bundle could not be made anew from there. The id is the digest of the manifest, so equal inputs give the same bundle.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slipstream.build.durable import Shelf
+from slipstream.build.recipe import Recipe
+from slipstream.build.references import ResolvedModel
+from slipstream.build.registry import RegisteredAdapter
+from slipstream.build.stages import Outputs
+from slipstream.engines.protocols import Progress
+from slipstream.ensemble.bundle import (
+    MANIFEST,
+    AdapterLineage,
+    Bundle,
+    BundleError,
+    EmbedderEntry,
+    EngineEntry,
+    FileEntry,
+    Lineage,
+    Manifest,
+)
+from slipstream.ensemble.prompt import PROMPT
+
+ENGINE, TOKENIZER, EMBEDDER = "engine", "tokenizer", "embedder"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of a stage's output and the place it gets in the bundle."""
+
+    source: Path
+    entry: FileEntry
+
+
+def parts(outputs: Outputs) -> list[Part]:
+    """What a bundle is made of, sorted by place; the tokenizer is written beside the merged checkpoint."""
+    places = {"compile": f"{ENGINE}/", "embedder": f"{EMBEDDER}/", "merge": ""}
+    return sorted(
+        (
+            Part(outputs[stage].folder / entry.path, entry.model_copy(update={"path": place + entry.path}))
+            for stage, place in places.items()
+            for entry in outputs[stage].files
+            if stage != "merge" or entry.path.startswith(f"{TOKENIZER}/")
+        ),
+        key=lambda part: part.entry.path,
+    )
+
+
+def manifest_of(
+    recipe: Recipe, base: ResolvedModel, adapter: RegisteredAdapter | None, embedder: ResolvedModel, outputs: Outputs
+) -> Manifest:
+    """The manifest of the bundle that ``outputs`` make; no time and no path of this machine is in it."""
+    files = [part.entry for part in parts(outputs)]
+    digests = {entry.path: entry.sha256 for entry in files}
+    quantized, compiled, embedding = (outputs[stage].facts for stage in ("quantize", "compile", "embedder"))
+    manifest = Manifest(
+        id="",
+        release_name=recipe.release_name(base.slug, PROMPT.id),
+        recipe=recipe.model_dump(mode="json"),
+        lineage=Lineage(
+            base_model=base.reference,
+            base_model_sha256=base.sha256,
+            adapter=adapter and AdapterLineage(**_fields(adapter, AdapterLineage.model_fields)),
+            calibration_sha256=quantized["calibration_sha256"],
+            prompt_id=PROMPT.id,
+            prompt_sha256=PROMPT.digest,
+        ),
+        quantization={**recipe.quantization.effective(), **quantized["quantized"]},
+        engine=EngineEntry(
+            target=compiled["target"],
+            versions={**outputs["quantize"].inputs["libraries"], **compiled["versions"]},
+            fingerprint=compiled["fingerprint"],
+        ),
+        embedder=EmbedderEntry(model=embedder.reference, **_fields(embedding, ("digest", "dimension", "max_tokens"))),
+        serving=recipe.serving,
+        tokenizer_sha256=digests[f"{TOKENIZER}/tokenizer.json"],
+        chat_template_sha256=digests[f"{TOKENIZER}/chat_template.jinja"],
+        context_length=outputs["merge"].facts["context_length"],
+        files=files,
+    )
+    return manifest.model_copy(update={"id": manifest.computed_id()})
+
+
+def _fields(source: Any, names: Any) -> dict[str, Any]:
+    values = source if isinstance(source, dict) else vars(source)
+    return {name: values[name] for name in names}
+
+
+def existing(bundles_dir: Path, manifest: Manifest) -> Bundle | None:
+    """The bundle of ``manifest`` if it is there with every byte right."""
+    try:
+        bundle = Bundle.open(bundles_dir / manifest.id)
+    except BundleError:
+        return None
+    return bundle if bundle.manifest == manifest and not list(bundle.problems()) else None
+
+
+def assemble(manifest: Manifest, outputs: Outputs, bundles_dir: Path, progress: Progress) -> Bundle:
+    """Write the bundle of ``manifest``, in place of a damaged one; one that another build just wrote is taken.
+
+    Raises:
+        DiskFull: nothing half made is left.
+    """
+    shelf = Shelf(bundles_dir)
+    shelf.sweep()
+    copied = parts(outputs)
+
+    def fill(aside: Path) -> None:
+        for number, part in enumerate(copied):
+            progress(number / len(copied), part.entry.path)
+            place = aside / part.entry.path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(part.source, place)
+        (aside / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        progress(0.9, "checking every byte")
+        Bundle.open(aside).verify()
+
+    with shelf.locked(manifest.id, lambda: progress(0.0, "waiting for another build of the same bundle")):
+        found = existing(bundles_dir, manifest)
+        if found is None:
+            shelf.put(manifest.id, fill, sum(part.entry.size_bytes for part in copied), "bundle")
+    return found or Bundle.open(bundles_dir / manifest.id)
+
+
+__all__ = ["Part", "assemble", "existing", "manifest_of", "parts"]
