@@ -1,0 +1,240 @@
+"""Where Qdrant Edge's collections lie on the disk, and how one version takes another's place.
+
+::
+
+    index/<collection>/
+        CURRENT                the version that is published, and the one before it
+        WRITER.lock            held by the process that builds the next version
+        .building-<version>/   under construction; cleared by the next writer if its process dies
+        <version>/
+            version.json       `VersionInfo`, and the checksum of every file of the shard
+            READER.lock        held by the one process that has the shard open
+            shard/             Qdrant Edge
+            vectors.f32        dense vectors, float32, one row per line of digests.txt
+            digests.txt
+
+Everything is built aside, brought to the disk and renamed. A version is removed when it is neither the current one nor
+the one before it (a reader may have read the pointer just now) and nobody has it open.
+"""
+
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from slipstream.ensemble.retrieval.store import (
+    CollectionNameInvalid,
+    CollectionNotFound,
+    StoreUnavailable,
+    VersionInfo,
+)
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+_VERSION = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
+
+
+def check_name(collection: str) -> str:
+    """``collection`` as given.
+
+    Raises:
+        CollectionNameInvalid: it could not be a folder's name everywhere.
+    """
+    if _NAME.fullmatch(collection) is None:
+        raise CollectionNameInvalid(
+            f"{collection[:80]!r} cannot name a collection",
+            "Use up to 64 of the characters A-Z a-z 0-9 . _ - without a leading dot.",
+        )
+    return collection
+
+
+def new_version() -> str:
+    """A name that no other version has, and that says when it was made (UTC)."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def made_at(version: str) -> datetime:
+    """When `new_version` gave that name.
+
+    Raises:
+        ValueError: it did not.
+    """
+    if _VERSION.fullmatch(version) is None:
+        raise ValueError(version)
+    return datetime.strptime(version[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+
+
+def remedy(collection: str) -> str:
+    return f"slipstream index PATH... --collection {collection} builds it."
+
+
+def not_found(collection: str) -> CollectionNotFound:
+    return CollectionNotFound(f"There is no collection {collection!r}", remedy(collection))
+
+
+class FileLock:
+    """An exclusive lock that ends with the process, however it ends (``flock``)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def acquire(self, *, create: bool = False) -> bool:
+        """Take the lock if it is free. With ``create``, make the file first.
+
+        Raises:
+            FileNotFoundError: the file is not there, or was removed just now.
+        """
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT if create else os.O_RDONLY, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(descriptor), self._path.stat()):
+                raise FileNotFoundError(self._path)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class CollectionFolder:
+    """The versions of one collection."""
+
+    def __init__(self, index_dir: Path, collection: str) -> None:
+        self.collection = check_name(collection)
+        self.path = index_dir / collection
+
+    def version_path(self, version: str) -> Path:
+        return self.path / version
+
+    def building_path(self, version: str) -> Path:
+        return self.path / f".building-{version}"
+
+    def writer_lock(self) -> FileLock:
+        return FileLock(self.path / "WRITER.lock")
+
+    def reader_lock(self, version: str) -> FileLock:
+        return FileLock(self.path / version / "READER.lock")
+
+    def pointer(self) -> list[str]:
+        """The published version, then the one before it if there was one; empty if nothing was published.
+
+        Raises:
+            StoreUnavailable: the pointer is there and says nothing sensible.
+        """
+        try:
+            lines = (self.path / "CURRENT").read_text(encoding="ascii").splitlines()
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except (OSError, UnicodeDecodeError) as error:
+            raise self.damaged(f"CURRENT cannot be read: {error}") from error
+        if not lines or not all(_VERSION.fullmatch(line) for line in lines):
+            raise self.damaged("CURRENT is cut off")
+        return lines
+
+    def current(self) -> tuple[VersionInfo, dict[str, int]]:
+        """The published version, with the checksums of its shard's files.
+
+        Raises:
+            CollectionNotFound: nothing was published.
+            StoreUnavailable: pointer or facts are damaged.
+        """
+        while pointer := self.pointer():
+            try:
+                return self._read_facts(pointer[0])
+            except FileNotFoundError as error:
+                if self.pointer() == pointer:
+                    raise self.damaged(f"version {pointer[0]} has no {error.filename}") from error
+        raise not_found(self.collection)
+
+    def _read_facts(self, version: str) -> tuple[VersionInfo, dict[str, int]]:
+        text = (self.version_path(version) / "version.json").read_text(encoding="utf-8")
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            checksums = fields.pop("checksums")
+            info = VersionInfo(**fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self.damaged(f"version.json of {version} is damaged") from error
+        if (info.collection, info.version) != (self.collection, version) or not isinstance(checksums, dict):
+            raise self.damaged(f"version.json of {version} is another version's")
+        return info, checksums
+
+    def publish(self, info: VersionInfo) -> None:
+        """Bring the folder under construction to the disk, rename it, and point the collection at it."""
+        building = self.building_path(info.version)
+        facts = asdict(info) | {"checksums": dict(checksums(building / "shard"))}
+        (building / "version.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+        (building / "READER.lock").touch()
+        for folder, _, names in os.walk(building):
+            for name in (*names, "."):
+                _sync(Path(folder) / name)
+        before = self.pointer()[:1]
+        building.rename(self.version_path(info.version))
+        aside = self.path / ".CURRENT"
+        aside.write_text("\n".join([info.version, *before]) + "\n", encoding="ascii")
+        _sync(aside)
+        _sync(self.path)
+        aside.replace(self.path / "CURRENT")
+        _sync(self.path)
+
+    def clear_leftovers(self) -> None:
+        """Remove what dead writers left. Only for the holder of `writer_lock`."""
+        for path in (*self.path.glob(".building-*"), *self.path.glob(".removing-*")):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def prune(self) -> None:
+        """Remove the versions that no reader can need any more. Only for the holder of `writer_lock`."""
+        keep = self.pointer()
+        for path in list(self.path.iterdir()):
+            if _VERSION.fullmatch(path.name) is None or path.name in keep:
+                continue
+            lock = self.reader_lock(path.name)
+            with suppress(OSError):
+                if lock.acquire(create=True):
+                    remove_tree(path)
+            lock.release()
+
+    def damaged(self, what: str) -> StoreUnavailable:
+        return StoreUnavailable(f"The index of {self.collection!r} is damaged: {what}", remedy(self.collection))
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder so that nobody ever sees a part of it under its name."""
+    aside = path.with_name(f".removing-{path.name}")
+    path.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def checksums(folder: Path) -> Iterator[tuple[str, int]]:
+    """Path relative to ``folder`` and CRC-32 of every file, sorted by path."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        checksum = 0
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                checksum = zlib.crc32(block, checksum)
+        yield path.relative_to(folder).as_posix(), checksum
+
+
+def _sync(path: Path) -> None:
+    """Bring a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
