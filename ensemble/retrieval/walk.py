@@ -1,0 +1,220 @@
+"""From roots to the source files worth indexing, with a count of everything that was left out and why."""
+
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+from pathspec import GitIgnoreSpec
+
+from slipstream import InputError
+from slipstream.ensemble.retrieval.languages import MARKDOWN, language_of
+from slipstream.ensemble.retrieval.roots import Root, SourceNotFound, git_top, prefixes, resolve_root
+
+__all__ = ["Root", "Skipped", "SourceFile", "SourceNotFound", "resolve_root", "walk"]
+
+MAX_BYTES = 1_000_000
+_HEAD_BYTES = 32_768  # read to judge a file; git looks for NUL in 8,000
+_MINIFIED_LINE = 500  # mean line length in bytes above which no person wrote it
+
+SkipReason = Literal[
+    "ignored", "binary", "generated", "too_large", "unknown_language", "symlink", "symlink_loop", "unreadable", "hidden"
+]
+_LEFT_OUT_FOLDERS = frozenset({"node_modules", "__pycache__", "bower_components"})
+_GENERATED_NAME = re.compile(
+    r"(?:_pb2(?:_grpc)?\.pyi?|\.pb\.(?:go|h|cc)|\.min\.m?js|\.bundle\.js|\.lock|\.lock\.json|-lock\.(?:json|ya?ml)|^go\.sum)$"
+)
+_GENERATED_HEADER = re.compile(
+    rb"^[ \t]*(?:#|//|/\*|\*|<!--|;|\"\"\")[^\n]*"
+    rb"(?:@generated\b|\bDO NOT (?:EDIT|MODIFY)\b|(?i:\b(?:auto[- ]?)?generated\b[^\n]*\bdo not (?:edit|modify))"
+    rb"|(?i:\bauto-?generated (?:by|from|file|code)\b))",
+    re.MULTILINE,
+)
+_HEADER_LINES, _HEADER_BYTES = 30, 4_096
+
+
+class Skipped(Counter[SkipReason]):
+    """How often something was left out, by reason. A folder that is not entered counts once."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file to index.
+
+    Attributes:
+        path: as chunks name it: relative to its root, with ``/``, behind the root's prefix if there are several.
+        absolute: where to read it.
+        repo: the root's repository.
+        size: bytes.
+    """
+
+    path: str
+    absolute: Path
+    repo: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Ignore:
+    """One ``.gitignore``: its folder and its patterns."""
+
+    folder: str
+    spec: GitIgnoreSpec
+
+
+def walk(roots: Sequence[Root], skipped: Skipped | None = None) -> Iterator[SourceFile]:
+    """The source files below ``roots``, in the same order every time; what is left out is counted in ``skipped``.
+
+    Links are not followed: what they show inside a root is walked where it lies, and what lies outside was not asked
+    for (a link in a foreign repository may point at anything).
+
+    Raises:
+        InputError: there is no root.
+    """
+    if not roots:
+        raise InputError("nothing to index", "name a folder, a file or pkg:NAME")
+    skipped = Skipped() if skipped is None else skipped
+    unique = list(dict.fromkeys(roots))
+    seen: set[Path] = set()
+    for root, prefix in zip(unique, prefixes(unique), strict=True):
+        for file in _walk_root(root, prefix, skipped):
+            if file.absolute not in seen:  # a root inside another
+                seen.add(file.absolute)
+                yield file
+
+
+def _walk_root(root: Root, prefix: str, skipped: Skipped) -> Iterator[SourceFile]:
+    if not root.path.is_dir():
+        if file := _judge(root.path, prefix + root.path.name, root.repo, skipped):
+            yield file
+        return
+    top = str(root.path)
+    work: list[tuple[str, tuple[_Ignore, ...]]] = [(top, _inherited(root))]
+    while work:
+        folder, ignores = work.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            skipped["unreadable"] += 1
+            continue
+        if any(entry.name == ".gitignore" for entry in entries):
+            ignores = (*ignores, *_read_ignore(Path(folder), Path(folder, ".gitignore")))
+        below = []
+        for entry in entries:
+            if (reason := _left_out(entry, ignores)) is not None:
+                skipped[reason] += 1
+            elif entry.is_dir(follow_symlinks=False):
+                below.append((entry.path, ignores))
+            elif file := _judge(Path(entry.path), prefix + _relative(entry.path, top), root.repo, skipped):
+                yield file
+        work.extend(reversed(below))
+
+
+def _left_out(entry: os.DirEntry[str], ignores: tuple[_Ignore, ...]) -> SkipReason | None:
+    """Why ``entry`` is out for what it is called or where it lies; None if it is not."""
+    if entry.name.startswith("."):
+        return "hidden"
+    if entry.is_symlink():
+        return "symlink_loop" if _is_loop(Path(entry.path)) else "symlink"
+    is_folder = entry.is_dir(follow_symlinks=False)
+    if is_folder and (entry.name in _LEFT_OUT_FOLDERS or Path(entry.path, "pyvenv.cfg").exists()):
+        return "ignored"
+    return "ignored" if _is_ignored(entry.path, ignores, is_folder=is_folder) else None
+
+
+def _is_loop(link: Path) -> bool:
+    try:
+        return link.parent.is_relative_to(link.resolve(strict=True))
+    except (OSError, RuntimeError) as error:  # a link to itself: RuntimeError before Python 3.13
+        return not isinstance(error, FileNotFoundError | PermissionError)
+
+
+def _judge(path: Path, name: str, repo: str, skipped: Skipped) -> SourceFile | None:
+    """The file, or None with its reason counted. No more than its head is read."""
+    reason, size = _file_reason(path)
+    if reason is None and not _is_text(name):
+        reason = "unreadable"
+    if reason is not None:
+        skipped[reason] += 1
+        return None
+    return SourceFile(name, path, repo, size)
+
+
+def _file_reason(path: Path) -> tuple[SkipReason | None, int]:
+    """Why a file is out for what it is, and its size."""
+    if _GENERATED_NAME.search(path.name):
+        return "generated", 0
+    language = language_of(path.name)
+    if language is None:
+        return "unknown_language", 0
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
+            return "unreadable", 0
+        if status.st_size > MAX_BYTES:
+            return "too_large", status.st_size
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return "unreadable", 0
+    if b"\0" in head:
+        return "binary", status.st_size
+    if _is_generated(head, is_prose=language is MARKDOWN):
+        return "generated", status.st_size
+    return None, status.st_size
+
+
+def _is_generated(head: bytes, *, is_prose: bool) -> bool:
+    top = b"\n".join(head[:_HEADER_BYTES].split(b"\n", _HEADER_LINES)[:_HEADER_LINES])
+    if _GENERATED_HEADER.search(top):
+        return True
+    # A paragraph on one line is how prose is written.
+    return not is_prose and len(head) > _MINIFIED_LINE * (head.count(b"\n") + head.count(b"\r") + 1)
+
+
+def _inherited(root: Root) -> tuple[_Ignore, ...]:
+    """The rules of the repository around ``root``; none if they leave out ``root`` itself, which was asked for."""
+    top = None if root.is_package else git_top(root.path)
+    if top is None:
+        return ()
+    ignores = _read_ignore(top, top / ".git" / "info" / "exclude")
+    between = [folder for folder in reversed(root.path.parents) if folder.is_relative_to(top)]
+    for folder, child in pairwise([*between, root.path]):
+        ignores = (*ignores, *_read_ignore(folder, folder / ".gitignore"))
+        if _is_ignored(str(child), ignores, is_folder=True):
+            return ()
+    return ignores
+
+
+def _read_ignore(folder: Path, file: Path) -> tuple[_Ignore, ...]:
+    try:
+        return (_Ignore(str(folder), GitIgnoreSpec.from_lines(file.read_text("utf-8", "replace").splitlines())),)
+    except (OSError, ValueError):  # unreadable, or a pattern that git ignores too
+        return ()
+
+
+def _is_ignored(path: str, ignores: tuple[_Ignore, ...], *, is_folder: bool) -> bool:
+    """What the innermost ``.gitignore`` with a say in it says."""
+    for ignore in reversed(ignores):
+        relative = _relative(path, ignore.folder) + ("/" if is_folder else "")
+        if (verdict := ignore.spec.check_file(relative).include) is not None:
+            return verdict
+    return False
+
+
+def _relative(path: str, folder: str) -> str:
+    return path[len(folder.rstrip("/")) + 1 :].replace(os.sep, "/")
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file name is Unicode; what Linux lets through besides cannot be stored or shown."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
