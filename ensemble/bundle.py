@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from slipstream import GateError, InputError
 
 SCHEMA_VERSION = 1

@@ -20,8 +20,8 @@ search     question ids and mask, messages, search, max_tokens          ``hits``
 A citation cannot leave the retriever directly: Triton refuses ensemble outputs that mix a decoupled step with an
 earlier one, so ``hits`` pass through the generator and come back with its first response.
 
-``messages`` is a JSON list of ``{"role", "content"}``; an empty one asks for the hits alone, without a prompt. ``finish_reason`` is empty until the last response, which
-carries the final counts.
+``messages`` is a JSON list of ``{"role", "content"}``; an empty one asks for the hits alone, without a prompt.
+``finish_reason`` is empty until the last response, which carries the final counts.
 """
 
 import json

@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Protocol
 
 import structlog
+
 from slipstream.engines.protocols import FinishReason, GenerationRequest, Runtime, RuntimeMetrics, Sampling, TokenDelta
 from slipstream.ensemble.citations import CitationGuard
 from slipstream.ensemble.contracts import ErrorCode, SearchResult
@@ -123,9 +124,7 @@ class Generator:
         Raises:
             Refusal: the queue is full, the id is taken, or the hits cannot be read.
         """
-        live = _Live(
-            question, sink, TextStream(self._tokenizer), StopFilter(question.stop), _guard_for(question)
-        )
+        live = _Live(question, sink, TextStream(self._tokenizer), StopFilter(question.stop), _guard_for(question))
         with self._wake:
             if self._closing:
                 raise Refusal("overloaded", "The engine is shutting down.")
@@ -237,5 +236,3 @@ def _guard_for(question: Question) -> CitationGuard | None:
     except ValueError as error:
         raise Refusal("invalid_request", f"hits cannot be read: {error}") from error
     return CitationGuard(contexts)
-
-

@@ -6,6 +6,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from slipstream.engines.protocols import Sampling
 from slipstream.ensemble.generator import Generator, Question, Refusal, Response
 from slipstream.ensemble.triton import tensors

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import structlog
 from pydantic import ValidationError
+
 from slipstream import InputError, SlipstreamError
 from slipstream.ensemble.contracts import SearchRequest
 from slipstream.ensemble.triton import tensors
@@ -57,6 +58,7 @@ class RetrieverModel:
 
     def _retrieve(self, request: Any) -> Any:
         import triton_python_backend_utils as pb_utils
+
         from slipstream.ensemble.retriever import parse_messages
 
         try:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import numpy as np
+
 from slipstream.ensemble.contracts import ErrorCode, encode_error
 
 

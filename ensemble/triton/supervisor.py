@@ -1,0 +1,233 @@
+"""Keeps Triton running: starts it, sees that it is well, starts it again with backoff when it died."""
+
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import Literal
+
+import httpx
+import psutil
+import structlog
+
+from slipstream import EnvironmentFault
+from slipstream.ensemble.bundle import Bundle
+from slipstream.ensemble.triton.process import LOOPBACK, Installation, Ports, TritonProcess, command, environment
+from slipstream.ensemble.triton.repository import write_repository
+from slipstream.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+State = Literal["starting", "ready", "restarting", "stopped", "failed"]
+
+START_TIMEOUT_S = 180.0
+HUNG_AFTER_S = 20.0
+FIRST_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 30.0
+STABLE_AFTER_S = 60.0
+"""A Triton that was ready this long starts over with the first backoff."""
+_POLL_S = 0.1
+_TOLD_LINES = 3
+
+
+class PortTaken(EnvironmentFault):
+    """Another process listens where Triton should."""
+
+
+class Supervisor:
+    """One Triton for one bundle. `start` returns at once; `state` tells how it is going.
+
+    A Triton that never became ready is not started again: what it stumbled over will still be there. One that had
+    been ready is started again for as long as it takes.
+
+    Attributes:
+        failure: what is known of the last end, empty if there was none.
+    """
+
+    def __init__(self, bundle: Bundle, settings: Settings) -> None:
+        self._bundle = bundle
+        self._settings = settings
+        self._ports = Ports(
+            _port(settings.triton_http_port), _port(settings.triton_grpc_port), _port(settings.triton_metrics_port)
+        )
+        self._state: State = "stopped"
+        self._process: TritonProcess | None = None
+        self._stubs: list[psutil.Process] = []
+        self._stop = threading.Event()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self.failure = ""
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def grpc_address(self) -> str:
+        return f"{LOOPBACK}:{self._ports.grpc}"
+
+    @property
+    def http_url(self) -> str:
+        return f"http://{LOOPBACK}:{self._ports.http}"
+
+    @property
+    def metrics_url(self) -> str:
+        return f"http://{LOOPBACK}:{self._ports.metrics}/metrics"
+
+    @property
+    def log_path(self) -> Path:
+        return self._settings.repository_dir / "triton.log"
+
+    def pids(self) -> list[int]:
+        """Triton and its stubs, as far as they live."""
+        process = self._process
+        if process is None or process.exit_code() is not None:
+            return []
+        with suppress(psutil.NoSuchProcess):
+            return [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+        return [process.pid]
+
+    def start(self) -> None:
+        """Render the repository and start Triton.
+
+        Raises:
+            TritonMissing: it is not installed.
+            PortTaken: one of its ports is in use.
+        """
+        for port in (self._ports.http, self._ports.grpc, self._ports.metrics):
+            _require_free(port)
+        installation = Installation.find()
+        folder = self._settings.repository_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        repository = write_repository(self._bundle, folder / "models")
+        backends = installation.write_backends(folder / "backends")
+        with suppress(FileNotFoundError):
+            self.log_path.replace(self.log_path.with_suffix(".log.1"))
+        prefix = f"slipstream-{os.getpid()}-"
+        arguments = command(installation, repository, backends, self._ports, prefix)
+        env = environment(installation, self._settings)
+        self._set_state("starting")
+        self._thread = threading.Thread(target=self._run, args=(arguments, env, prefix), name="supervisor", daemon=True)
+        self._thread.start()
+
+    def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> bool:
+        """Whether it became ready in time; False at once when it failed or was stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._state in ("ready", "failed", "stopped"), timeout_s)
+            return self._state == "ready"
+
+    def stop(self) -> None:
+        """End Triton; when this returns, no child is left."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._set_state("stopped")
+
+    def _set_state(self, state: State) -> None:
+        with self._changed:
+            self._state = state
+            self._changed.notify_all()
+
+    def _run(self, arguments: Sequence[str], env: dict[str, str], prefix: str) -> None:
+        """The thread that spawns Triton: the kernel ties the child's life to it (PR_SET_PDEATHSIG)."""
+        backoff_s = FIRST_BACKOFF_S
+        while not self._stop.is_set():
+            self._process = TritonProcess(list(arguments), env, self.log_path, prefix)
+            ready_at = self._watch(self._process)
+            self._process.stop()
+            self._process = None
+            if self._stop.is_set():
+                return
+            if ready_at is None:
+                log.error("triton.failed", reason=self.failure, log=str(self.log_path))
+                self._set_state("failed")
+                return
+            if monotonic() - ready_at > STABLE_AFTER_S:
+                backoff_s = FIRST_BACKOFF_S
+            log.warning("triton.restarting", reason=self.failure, backoff_s=backoff_s, log=str(self.log_path))
+            self._set_state("restarting")
+            self._stop.wait(backoff_s)
+            backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+
+    def _watch(self, process: TritonProcess) -> float | None:
+        """Until it ends, hangs, loses a stub, or is to stop. Returns when it became ready, None if it never did."""
+        started = monotonic()
+        ready_at: float | None = None
+        was_ready_before = self._state == "restarting"
+        well_at = started
+        while not self._stop.wait(_POLL_S):
+            now = monotonic()
+            if process.exit_code() is not None:
+                self.failure = self._why(f"Triton ended with exit code {process.exit_code()}")
+                break
+            if ready_at is None:
+                if now - started > START_TIMEOUT_S:
+                    self.failure = self._why(f"Triton was not ready after {START_TIMEOUT_S:.0f} s")
+                    break
+                if self._answers():
+                    ready_at = well_at = now
+                    self._stubs = psutil.Process(process.pid).children(recursive=True)
+                    log.info("triton.ready", seconds=round(now - started, 2), grpc=self.grpc_address)
+                    self._set_state("ready")
+            elif dead := [stub.pid for stub in self._stubs if not _lives(stub)]:
+                self.failure = self._why(f"a model's process died (pid {dead[0]})")
+                break
+            elif now - well_at > HUNG_AFTER_S:
+                if not self._answers(timeout_s=HUNG_AFTER_S):
+                    self.failure = self._why(f"Triton did not answer for {HUNG_AFTER_S:.0f} s")
+                    break
+                well_at = monotonic()
+        if ready_at is None and was_ready_before:
+            return monotonic()
+        return ready_at
+
+    def _answers(self, timeout_s: float = 1.0) -> bool:
+        try:
+            return httpx.get(f"{self.http_url}/v2/health/ready", timeout=timeout_s, trust_env=False).is_success
+        except httpx.HTTPError:
+            return False
+
+    def _why(self, event: str) -> str:
+        """``event`` with the last errors of Triton's log."""
+        with suppress(OSError):
+            lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-400:]
+            told = [line.strip() for line in lines if _tells(line)]
+            return ": ".join([event, *dict.fromkeys(told[-_TOLD_LINES:])])
+        return event
+
+
+def _tells(line: str) -> bool:
+    """Triton marks errors with a leading ``E`` and the date; Python tells in the last line of a traceback."""
+    return (line[:1] == "E" and line[1:5].isdigit()) or line.startswith(("slipstream.", "error:"))
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _port(wanted: int) -> int:
+    """``wanted``, or a free one for 0."""
+    if wanted:
+        return wanted
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise PortTaken(
+                f"Triton's port {port} on {LOOPBACK} is taken ({error.strerror})",
+                "stop what uses it, or set SLIPSTREAM_TRITON_HTTP_PORT, _GRPC_PORT and _METRICS_PORT (0: any free one)",
+            ) from error
