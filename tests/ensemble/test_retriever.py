@@ -1,0 +1,110 @@
+"""From hits to the prompt: what goes in, what is cut, what is refused."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from slipstream import InputError
+from slipstream.ensemble.contracts import Hit, SearchRequest, SearchResult
+from slipstream.ensemble.retrieval.store import CollectionNotFound, EmbedderMismatch, StoreUnavailable
+from slipstream.ensemble.retriever import ContextLengthExceeded, Retriever, error_code, parse_messages
+from slipstream.ensemble.tokenizer import ChatTokenizer
+from tests.ensemble.words import write_tokenizer
+
+QUESTION = [{"role": "user", "content": "why?"}]
+REQUEST = SearchRequest(query="why?", collection="code")
+CONTEXT_LENGTH = 2000
+
+
+def hit(path: str = "a.py", start: int = 1, lines: int = 3) -> Hit:
+    text = "".join(f"line {number}\n" for number in range(start, start + lines))
+    return Hit(
+        path=path, line_start=start, line_end=start + lines - 1, symbol="f", repo="r", language="python", score=1.0,
+        text=text,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> ChatTokenizer:
+    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"), CONTEXT_LENGTH)
+
+
+def retriever(tokenizer: ChatTokenizer, hits: Sequence[Hit], context_tokens: int = 1000) -> Retriever:
+    def search(request: SearchRequest, dense: Sequence[float]) -> SearchResult:
+        return SearchResult(hits=list(hits), collection=request.collection, index_version="7")
+
+    return Retriever(search, tokenizer, context_tokens)
+
+
+class TestUgly:
+    def test_messages_longer_than_the_window_are_refused(self, tokenizer: ChatTokenizer) -> None:
+        messages = [{"role": "user", "content": "x" * CONTEXT_LENGTH}]
+        with pytest.raises(ContextLengthExceeded, match="window"):
+            retriever(tokenizer, []).retrieve([1.0], messages, REQUEST, 10)
+
+    def test_no_hits_still_make_a_prompt(self, tokenizer: ChatTokenizer) -> None:
+        found = retriever(tokenizer, []).retrieve([1.0], QUESTION, REQUEST, 10)
+        assert found.result.hits == []
+        assert "why?" in tokenizer.decode(found.prompt_ids)
+
+    def test_a_hit_of_blank_lines_that_does_not_fit_is_left_out(self, tokenizer: ChatTokenizer) -> None:
+        blank = hit(lines=1).model_copy(update={"text": "\n" * 5000, "line_end": 5000})
+        assert retriever(tokenizer, [blank]).retrieve([1.0], QUESTION, REQUEST, 10).result.hits == []
+
+    def test_one_line_longer_than_the_budget_is_left_out(self, tokenizer: ChatTokenizer) -> None:
+        long = hit(lines=1).model_copy(update={"text": "x" * 5000})
+        assert retriever(tokenizer, [long]).retrieve([1.0], QUESTION, REQUEST, 10).result.hits == []
+
+    @pytest.mark.parametrize("text", ["", "{", "1", '["a"]', '[{"role": "user"}]'])
+    def test_messages_that_are_none(self, text: str) -> None:
+        with pytest.raises(InputError):
+            parse_messages(text)
+
+    def test_every_refusal_has_its_code(self) -> None:
+        codes = [
+            error_code(kind("x"))[0]
+            for kind in (ContextLengthExceeded, CollectionNotFound, EmbedderMismatch, StoreUnavailable, InputError)
+        ]
+        assert codes == [
+            "context_length_exceeded", "collection_not_found", "embedder_mismatch", "index_unavailable",
+            "invalid_request",
+        ]  # fmt: skip
+
+
+class TestPrompt:
+    def test_contexts_are_numbered_best_first_with_path_and_lines(self, tokenizer: ChatTokenizer) -> None:
+        hits = [hit("b.py", 5), hit("a.py", 1)]
+        found = retriever(tokenizer, hits).retrieve([1.0], QUESTION, REQUEST, 10)
+        prompt = tokenizer.decode(found.prompt_ids)
+        assert found.result.hits == hits
+        assert prompt.index("[1] b.py:5-7\nline 5\n") < prompt.index("[2] a.py:1-3\nline 1\n")
+
+    def test_the_budget_cuts_the_last_context_at_a_line_and_its_citation_with_it(
+        self, tokenizer: ChatTokenizer
+    ) -> None:
+        found = retriever(tokenizer, [hit(lines=90)], context_tokens=200).retrieve([1.0], QUESTION, REQUEST, 10)
+        (cut,) = found.result.hits
+        assert 1 < cut.line_end < 90
+        assert cut.text.endswith(f"line {cut.line_end}")
+        assert f"a.py:1-{cut.line_end}\n" in tokenizer.decode(found.prompt_ids)
+
+    def test_the_answer_keeps_its_room(self, tokenizer: ChatTokenizer) -> None:
+        hits = [hit(f"{name}.py", lines=40) for name in "abcdef"]
+        found = retriever(tokenizer, hits, context_tokens=5000).retrieve([1.0], QUESTION, REQUEST, 900)
+        assert len(found.prompt_ids) + 900 <= CONTEXT_LENGTH
+        assert found.result.hits
+
+    def test_overlapping_lines_are_shown_once(self, tokenizer: ChatTokenizer) -> None:
+        hits = [hit(start=1, lines=5), hit(start=5, lines=5), hit(start=6, lines=2)]
+        found = retriever(tokenizer, hits).retrieve([1.0], QUESTION, REQUEST, 10)
+        assert [(one.line_start, one.line_end) for one in found.result.hits] == [(1, 5), (6, 7)]
+
+    def test_earlier_turns_are_in_the_prompt(self, tokenizer: ChatTokenizer) -> None:
+        turns = [{"role": "user", "content": "first"}, {"role": "assistant", "content": "second"}, *QUESTION]
+        prompt = tokenizer.decode(retriever(tokenizer, []).retrieve([1.0], turns, REQUEST, 10).prompt_ids)
+        assert prompt.index("first") < prompt.index("second") < prompt.index("why?")
+
+    def test_without_messages_every_hit_comes_back_and_no_prompt(self, tokenizer: ChatTokenizer) -> None:
+        hits = [hit(f"{number}.py", lines=90) for number in range(20)]
+        found = retriever(tokenizer, hits).retrieve([1.0], [], REQUEST, 1)
+        assert (found.result.hits, found.prompt_ids) == (hits, [])
