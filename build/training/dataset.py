@@ -1,32 +1,44 @@
 """The training set: questions about an indexed code base, numbered contexts, answers that cite them.
 
-Every sample is made from a chunk that says something about its symbol (`slipstream.build.training.wording`). Its
-context holds that chunk at a uniformly random position among chunks that the collection's own hybrid search finds near
-it: the company that it will keep when it is served.
+Samples come in pages. A page is a chunk that says something about its symbol (`slipstream.build.training.wording`), in
+random order with chunks that the collection's own hybrid search finds near it: the company it will keep when it is
+served. Up to `QUESTIONS_PER_PAGE` questions are asked about different contexts of one page, so that no position is
+right by habit, and so that training pays for the page once (`slipstream.build.training.train`).
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from random import Random
 from typing import Literal
 
 from slipstream import InputError
-from slipstream.build.training.wording import Described, ask_and_answer, ask_and_answer_both, describe, supports
+from slipstream.build.training.wording import (
+    Described,
+    ask_and_answer,
+    ask_and_answer_both,
+    describe,
+    supports,
+)
 from slipstream.ensemble.contracts import SearchFilter
 from slipstream.ensemble.prompt import Context, Message, render_messages
 from slipstream.ensemble.retrieval.store import Chunk, Point, Reader
 
 CountTokens = Callable[[str], int]
+Split = Literal["train", "symbol", "package"]
+Language = Literal["en", "ru"]
 
-RUSSIAN_SHARE = 0.15
-BOTH_SHARE = 0.12
-"""Share of samples that ask for two symbols and need two citations."""
+QUESTIONS_PER_PAGE = 4
+RUSSIAN_SHARE = 0.25
+BOTH_SHARE = 0.1
+"""Share of questions that ask for two symbols and need two citations."""
 SIGNATURE_SHARE = 0.2
-"""Largest share of answers that repeat a signature: code without documentation is plentiful and says less."""
+"""Largest share of pages made around a bare signature: code without documentation is plentiful and says less."""
 CONTEXT_COUNTS = (2, 6)
-NEIGHBOURS = 12
+SMALLEST_PAGE = 200
+"""Tokens. Pages are between this and `DatasetOptions.context_tokens`, uniformly: short ones are cheap to learn from."""
+NEIGHBOURS = 14
 
 
 class TooLittleToLearnFrom(InputError):
@@ -37,14 +49,17 @@ class TooLittleToLearnFrom(InputError):
 class Sample:
     """A question with its contexts, the answer to learn, and the numbers (1-based) of the contexts that support it.
 
-    ``split`` says what the model has not seen in training: nothing (train), the symbol, or the whole package.
+    ``split`` says what the model has not seen in training: nothing (train), the symbol, or the whole package. Samples
+    with the same ``page`` have the same contexts.
     """
 
     question: str
     contexts: tuple[Context, ...]
     answer: str
     gold: tuple[int, ...]
-    split: Literal["train", "symbol", "package"]
+    split: Split
+    language: Language
+    page: int
 
     @property
     def messages(self) -> list[Message]:
@@ -56,14 +71,16 @@ class DatasetOptions:
     """How much to make and what to keep back.
 
     Attributes:
+        pages: of training; each asks up to `QUESTIONS_PER_PAGE` questions.
+        held_back: questions, each on a page of its own; two in three about held-out packages where there are any.
         hold_out: packages (a chunk's ``repo``, or the first part of its path) that training never shows.
-        context_tokens: what all contexts of a sample may fill; a step's cost grows with it.
+        context_tokens: what all contexts of a page may fill; a step's cost grows with it.
     """
 
-    train: int = 360
-    held_back: int = 120
+    pages: int = 800
+    held_back: int = 150
     hold_out: frozenset[str] = frozenset()
-    context_tokens: int = 260
+    context_tokens: int = 640
     seed: int = 7
 
 
@@ -88,9 +105,9 @@ def build_dataset(reader: Reader, count_tokens: CountTokens, options: DatasetOpt
         TooLittleToLearnFrom: fewer samples can be made than asked for.
     """
     maker = _SampleMaker(reader, count_tokens, options)
-    train = maker.make("train", options.train)
-    unseen_package = maker.make("package", options.held_back * 2 // 3) if options.hold_out else []
-    unseen_symbol = maker.make("symbol", options.held_back - len(unseen_package))
+    train = maker.make("train", options.pages, QUESTIONS_PER_PAGE)
+    unseen_package = maker.make("package", options.held_back * 2 // 3, 1) if options.hold_out else []
+    unseen_symbol = maker.make("symbol", options.held_back - len(unseen_package), 1)
     return Dataset(train, unseen_package + unseen_symbol)
 
 
@@ -104,86 +121,90 @@ class _SampleMaker:
         self._described = [(point, described) for point, described in found if described is not None]
         self._by_place = {_place(described.chunk): described for _, described in self._described}
 
-    def make(self, split: Literal["train", "symbol", "package"], count: int) -> list[Sample]:
+    def make(self, split: Split, count: int, questions: int) -> list[Sample]:
+        """``count`` pages with up to ``questions`` questions each."""
         random = Random(f"{self._options.seed}/{split}")  # noqa: S311
         pool = [pair for pair in self._described if self._split(pair[0].chunk) == split]
         random.shuffle(pool)
         samples: list[Sample] = []
-        signatures = 0
+        pages = signatures = 0
         for point, described in pool:
-            if len(samples) == count:
+            if pages == count:
                 break
             if described.kind == "takes" and signatures >= SIGNATURE_SHARE * count:
                 continue
-            sample = self._sample(point, described, split, random)
-            if sample is not None:
-                samples.append(sample)
+            contexts = self._contexts(point, described, split, random)
+            if contexts is not None:
+                samples += self._ask(contexts, described, questions, split, pages, random)
+                pages += 1
                 signatures += described.kind == "takes"
-        if len(samples) < count:
+        if pages < count:
             raise TooLittleToLearnFrom(
-                f"{len(samples)} samples of {count} can be made for the split {split!r}",
-                "index more documented code, or ask for fewer samples",
+                f"{pages} pages of {count} can be made for the split {split!r}",
+                "index more documented code, or ask for fewer pages or held-back questions",
             )
         return samples
 
-    def _sample(
-        self, point: Point, described: Described, split: Literal["train", "symbol", "package"], random: Random
-    ) -> Sample | None:
-        """None when the evidence does not fit the budget or the chunk has too few neighbours."""
+    def _contexts(self, point: Point, described: Described, split: Split, random: Random) -> tuple[Chunk, ...] | None:
+        """The page around ``point``; None when its evidence does not fit or it has too few neighbours."""
         total = random.randint(*CONTEXT_COUNTS)
-        budget = self._options.context_tokens // total
-        gold = shorten(point.chunk, max(budget, 90), self._count)
-        neighbours = self._neighbours(point, split)
-        if gold is None or not supports(gold.text, described) or len(neighbours) < total - 1:
+        budget = max(random.randint(SMALLEST_PAGE, max(SMALLEST_PAGE, self._options.context_tokens)) // total, 70)
+        gold = shorten(point.chunk, max(budget, 110), self._count)
+        if gold is None or not supports(gold.text, described):
             return None
-        second = self._second(neighbours, budget) if random.random() < BOTH_SHARE else None
-        chosen = [gold] if second is None else [gold, second[1]]
-        taken = {_place(chunk) for chunk in chosen}
-        others = [shorten(chunk, budget, self._count) for chunk in neighbours if _place(chunk) not in taken]
-        contexts = [*chosen, *(chunk for chunk in others if chunk is not None)][:total]
+        contexts = [gold]
+        names = {_short_name(gold)}
+        for chunk in self._neighbours(point, split):
+            short = shorten(chunk, budget, self._count)
+            # The same name twice on a page would make a question about it undecidable.
+            if len(contexts) < total and short is not None and _short_name(chunk) not in names:
+                contexts.append(short)
+                names.add(_short_name(chunk))
         random.shuffle(contexts)
-        numbers = tuple(contexts.index(chunk) + 1 for chunk in chosen)
-        if second is None:
-            russian = random.random() < RUSSIAN_SHARE
-            question, answer = ask_and_answer(described, numbers[0], random, russian=russian)
-        else:
-            question, answer = ask_and_answer_both(described, second[0], (numbers[0], numbers[1]), random)
-        return Sample(question, tuple(contexts), answer, numbers, split)
+        return tuple(contexts) if len(contexts) == total else None
 
-    def _neighbours(self, point: Point, split: str) -> list[Chunk]:
-        """Chunks that search finds near ``point``, best first; none of its symbol, none across the hold-out."""
+    def _ask(
+        self, contexts: tuple[Chunk, ...], first: Described, questions: int, split: Split, page: int, random: Random
+    ) -> list[Sample]:
+        """Questions about ``first`` and about other contexts of its page that say something about their symbols."""
+        numbered = [
+            (number, described)
+            for number, chunk in enumerate(contexts, 1)
+            if (described := self._by_place.get(_place(chunk))) and supports(chunk.text, described)
+        ]
+        others = [(number, described) for number, described in numbered if described is not first]
+        random.shuffle(others)
+        asked = [next(pair for pair in numbered if pair[1] is first), *others]
+        samples: list[Sample] = []
+        for index, (number, described) in enumerate(asked[:questions]):
+            language: Language = "ru" if random.random() < RUSSIAN_SHARE else "en"
+            if len(asked) > 1 and random.random() < BOTH_SHARE:
+                other = asked[index - 1]
+                gold = (number, other[0])
+                question, answer = ask_and_answer_both(described, other[1], gold, random)
+                samples.append(Sample(question, contexts, answer, gold, split, "en", page))
+            else:
+                question, answer = ask_and_answer(described, number, random, russian=language == "ru")
+                samples.append(Sample(question, contexts, answer, (number,), split, language, page))
+        return samples
+
+    def _neighbours(self, point: Point, split: Split) -> list[Chunk]:
+        """Chunks that search finds near ``point``, best first. Training sees nothing that is held back."""
         hits = self._reader.search(point.dense, point.sparse, NEIGHBOURS, SearchFilter())
         near = [
             Chunk(hit.path, hit.language, hit.symbol, hit.line_start, hit.line_end, hit.text, hit.repo, "")
             for hit in hits
         ]
-        name = point.chunk.symbol.rsplit(".", 1)[-1]
-        return [
-            chunk
-            for chunk in near
-            if _place(chunk) != _place(point.chunk)
-            and chunk.symbol.rsplit(".", 1)[-1] != name
-            and (split == "package" or not self._held_out(chunk))
-        ]
-
-    def _second(self, neighbours: Iterable[Chunk], budget: int) -> tuple[Described, Chunk] | None:
-        """The nearest neighbour that can be asked for as well, shortened."""
-        for chunk in neighbours:
-            described = self._by_place.get(_place(chunk))
-            short = shorten(chunk, max(budget, 90), self._count)
-            if described and described.kind != "takes" and short and supports(short.text, described):
-                return described, short
-        return None
+        return [chunk for chunk in near if split != "train" or self._split(chunk) == "train"]
 
     def _held_out(self, chunk: Chunk) -> bool:
         return not self._options.hold_out.isdisjoint({chunk.repo, chunk.path.split("/", 1)[0]})
 
-    def _split(self, chunk: Chunk) -> str:
+    def _split(self, chunk: Chunk) -> Split:
         if self._held_out(chunk):
             return "package"
         # By name, so that an override in another class is held back with what it overrides.
-        name = chunk.symbol.rsplit(".", 1)[-1]
-        return "symbol" if sha256(name.encode()).digest()[0] < 26 else "train"  # one in ten
+        return "symbol" if sha256(_short_name(chunk).encode()).digest()[0] < 26 else "train"  # one in ten
 
 
 def shorten(chunk: Chunk, budget: int, count_tokens: CountTokens) -> Chunk | None:
@@ -200,19 +221,26 @@ def shorten(chunk: Chunk, budget: int, count_tokens: CountTokens) -> Chunk | Non
     return replace(chunk, text="".join(kept), line_end=chunk.line_start + len(kept) - 1)
 
 
+def _short_name(chunk: Chunk) -> str:
+    return chunk.symbol.rsplit(".", 1)[-1]
+
+
 def _place(chunk: Chunk) -> tuple[str, int]:
     return (chunk.path, chunk.line_start)
 
 
 def describe_dataset(samples: Sequence[Sample]) -> dict[str, float]:
-    """Facts worth logging: how many, how many contexts, how many with two citations."""
+    """Facts worth logging, as numbers."""
     return {
         "samples": float(len(samples)),
+        "pages": float(len({(sample.split, sample.page) for sample in samples})),
+        "russian_share": sum(sample.language == "ru" for sample in samples) / max(len(samples), 1),
         "contexts_mean": sum(len(sample.contexts) for sample in samples) / max(len(samples), 1),
         "two_citations_share": sum(len(sample.gold) > 1 for sample in samples) / max(len(samples), 1),
     }
 
 
 __all__ = [
-    "Dataset", "DatasetOptions", "Sample", "TooLittleToLearnFrom", "build_dataset", "describe_dataset", "shorten",
+    "Dataset", "DatasetOptions", "Sample", "Split", "TooLittleToLearnFrom", "build_dataset", "describe_dataset",
+    "shorten",
 ]  # fmt: skip

@@ -55,6 +55,18 @@ def score(samples: Sequence[Sample], answers: Sequence[Answer]) -> Citing:
     return Citing(len(samples), cited / count, gold / count, clean / marked if marked else 1.0, finished)
 
 
+def score_groups(samples: Sequence[Sample], answers: Sequence[Answer]) -> dict[str, Citing]:
+    """`score` over all, and by what was held back (``package``, ``symbol``) and by language (``en``, ``ru``)."""
+    groups: dict[str, list[int]] = {"all": list(range(len(samples)))}
+    for index, sample in enumerate(samples):
+        groups.setdefault(sample.split, []).append(index)
+        groups.setdefault(sample.language, []).append(index)
+    return {
+        name: score([samples[index] for index in indices], [answers[index] for index in indices])
+        for name, indices in groups.items()
+    }
+
+
 def answer_all(
     model: "torch.nn.Module", tokenizer: "PreTrainedTokenizerFast", samples: Sequence[Sample], progress: Progress
 ) -> list[Answer]:
@@ -94,4 +106,4 @@ def _generate(model: Any, tokenizer: "PreTrainedTokenizerFast", prompts: Sequenc
     return answers
 
 
-__all__ = ["MAX_NEW_TOKENS", "Answer", "Citing", "answer_all", "score"]
+__all__ = ["MAX_NEW_TOKENS", "Answer", "Citing", "answer_all", "score", "score_groups"]

@@ -8,6 +8,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -27,22 +28,20 @@ _IGNORED = -100  # the label that torch's cross entropy leaves out
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """How to train. The defaults were chosen on SmolLM2-135M with 360 samples.
+    """How to train. The defaults were chosen on SmolLM2-135M.
 
     Attributes:
-        batch_size: sequences of one optimizer step; ``micro_batch`` of them are in memory at once.
+        batch_size: pages of one optimizer step; each has several questions.
         bf16: matrix products in bfloat16 (autocast), weights and optimizer in fp32.
     """
 
     rank: int = 8
     alpha: int = 16
-    dropout: float = 0.05
     target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
-    epochs: int = 2
-    learning_rate: float = 8e-4
-    warmup_share: float = 0.06
-    batch_size: int = 8
-    micro_batch: int = 4
+    epochs: int = 1
+    learning_rate: float = 1e-3
+    warmup_share: float = 0.05
+    batch_size: int = 2
     seed: int = 7
     bf16: bool = True
 
@@ -63,6 +62,36 @@ def encode_sample(sample: Sample, tokenizer: "PreTrainedTokenizerFast") -> Encod
     return Encoded([*prompt, *answer, int(str(tokenizer.eos_token_id))], len(prompt))
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedPage:
+    """Samples whose prompts begin alike: ``prefix`` once, and for each what stands behind it, counted from there."""
+
+    prefix: list[int]
+    branches: list[Encoded]
+
+    @property
+    def answer_tokens(self) -> int:
+        return sum(len(branch.ids) - branch.answer_start for branch in self.branches)
+
+    @property
+    def tokens(self) -> int:
+        return len(self.prefix) + sum(len(branch.ids) for branch in self.branches)
+
+
+def encode_pages(samples: Sequence[Sample], tokenizer: "PreTrainedTokenizerFast") -> list[EncodedPage]:
+    """Samples by page, in order. Ids are those of the whole samples: the prefix is where they agree."""
+    pages: list[EncodedPage] = []
+    for _, group in groupby(samples, key=lambda sample: sample.page):
+        whole = [encode_sample(sample, tokenizer) for sample in group]
+        # One prompt token has to stay in the branch: it predicts the answer's first.
+        most = min(encoded.answer_start for encoded in whole) - 1
+        columns = zip(*(encoded.ids[:most] for encoded in whole), strict=True)
+        shared = next((at for at, column in enumerate(columns) if len(set(column)) > 1), most)
+        branches = [Encoded(encoded.ids[shared:], encoded.answer_start - shared) for encoded in whole]
+        pages.append(EncodedPage(whole[0].ids[:shared], branches))
+    return pages
+
+
 def attach_lora(model: "PreTrainedModel", options: TrainOptions) -> "torch.nn.Module":
     """``model`` with fresh LoRA matrices, the only parameters that train; A is drawn from ``options.seed``."""
     import torch
@@ -72,7 +101,6 @@ def attach_lora(model: "PreTrainedModel", options: TrainOptions) -> "torch.nn.Mo
     config = LoraConfig(
         r=options.rank,
         lora_alpha=options.alpha,
-        lora_dropout=options.dropout,
         target_modules=list(options.target_modules),
         task_type="CAUSAL_LM",
     )
@@ -81,7 +109,7 @@ def attach_lora(model: "PreTrainedModel", options: TrainOptions) -> "torch.nn.Mo
 
 
 def train(
-    tuned: "torch.nn.Module", samples: Sequence[Encoded], options: TrainOptions, progress: Progress
+    tuned: "torch.nn.Module", pages: Sequence[EncodedPage], options: TrainOptions, progress: Progress
 ) -> list[float]:
     """Train the LoRA matrices of ``tuned`` in place.
 
@@ -93,11 +121,11 @@ def train(
     torch.manual_seed(options.seed)
     parameters = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=0.0)
-    steps = options.epochs * math.ceil(len(samples) / options.batch_size)
+    steps = options.epochs * math.ceil(len(pages) / options.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, steps, options.warmup_share))
     losses: list[float] = []
     tuned.train()
-    for batch in _batches(samples, options):
+    for batch in _batches(pages, options):
         losses.append(_step(tuned, batch, options))
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -108,58 +136,70 @@ def train(
     return losses
 
 
-def _step(tuned: "torch.nn.Module", batch: Sequence[Encoded], options: TrainOptions) -> float:
+def _step(tuned: "torch.nn.Module", batch: Sequence[EncodedPage], options: TrainOptions) -> float:
     """Accumulate the gradient of the mean loss over all answer tokens of ``batch``; returns that loss."""
     import torch
 
-    answer_tokens = sum(len(encoded.ids) - encoded.answer_start for encoded in batch)
+    answer_tokens = sum(page.answer_tokens for page in batch)
     total = 0.0
-    for start in range(0, len(batch), options.micro_batch):
+    for page in batch:
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-            loss = answer_loss(tuned, batch[start : start + options.micro_batch])
+            loss = answer_loss(tuned, page)
         (loss / answer_tokens).backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     return total / answer_tokens
 
 
-def answer_loss(tuned: "torch.nn.Module", batch: Sequence[Encoded]) -> "torch.Tensor":
+def answer_loss(tuned: "torch.nn.Module", page: EncodedPage) -> "torch.Tensor":
     """Summed cross entropy (nats) of the answers' tokens.
 
-    The output layer, a fifth of this model, runs on the answers' positions only: the prompts need no logits.
+    The prefix runs once, and its keys and values are repeated for every branch, gradients included. The output layer,
+    a fifth of this model, runs on the answers' positions only: prompts need no logits.
     """
     import torch
+    from transformers import DynamicCache
 
-    longest = max(len(encoded.ids) for encoded in batch)
-    ids = torch.zeros(len(batch), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    labels = torch.full_like(ids, _IGNORED)
-    for row, encoded in enumerate(batch):
-        length = len(encoded.ids)
-        ids[row, :length] = torch.tensor(encoded.ids)
-        mask[row, :length] = 1
-        labels[row, encoded.answer_start : length] = ids[row, encoded.answer_start : length]
     inner: Any = tuned
     decoder = inner.get_base_model()
-    hidden = decoder.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    ids, mask, labels = _pad(page)
+    cache: Any = DynamicCache()
+    if page.prefix:
+        decoder.get_decoder()(input_ids=torch.tensor([page.prefix]), past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(len(page.branches))
+    hidden = decoder.get_decoder()(
+        input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True
+    ).last_hidden_state
     targets = labels[:, 1:]
     wanted = targets != _IGNORED
     logits = decoder.get_output_embeddings()(hidden[:, :-1][wanted])
     return torch.nn.functional.cross_entropy(logits.float(), targets[wanted], reduction="sum")
 
 
-def _batches(samples: Sequence[Encoded], options: TrainOptions) -> Iterator[list[Encoded]]:
-    """Every epoch in a new order; within a window of eight batches neighbours in length share a batch."""
+def _pad(page: EncodedPage) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+    """Ids and labels [branches, longest]; mask [branches, prefix + longest], 1 where there is a token."""
+    import torch
+
+    shape = len(page.branches), max(len(branch.ids) for branch in page.branches)
+    ids = torch.zeros(shape, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    labels = torch.full_like(ids, _IGNORED)
+    for row, branch in enumerate(page.branches):
+        length = len(branch.ids)
+        ids[row, :length] = torch.tensor(branch.ids)
+        mask[row, :length] = 1
+        labels[row, branch.answer_start : length] = ids[row, branch.answer_start : length]
+    prefix = torch.ones(shape[0], len(page.prefix), dtype=torch.long)
+    return ids, torch.cat([prefix, mask], dim=1), labels
+
+
+def _batches(pages: Sequence[EncodedPage], options: TrainOptions) -> Iterator[list[EncodedPage]]:
+    """Every epoch in a new order."""
     random = Random(options.seed)  # noqa: S311
-    size = options.batch_size
     for _ in range(options.epochs):
-        order = list(samples)
+        order = list(pages)
         random.shuffle(order)
-        batches: list[list[Encoded]] = []
-        for start in range(0, len(order), size * 8):
-            window = sorted(order[start : start + size * 8], key=lambda encoded: len(encoded.ids))
-            batches += [window[at : at + size] for at in range(0, len(window), size)]
-        random.shuffle(batches)
-        yield from batches
+        for start in range(0, len(order), options.batch_size):
+            yield order[start : start + options.batch_size]
 
 
 def _cosine(step: int, steps: int, warmup_share: float) -> float:
@@ -171,7 +211,7 @@ def _cosine(step: int, steps: int, warmup_share: float) -> float:
 
 
 def save_adapter(tuned: "torch.nn.Module", base: ResolvedModel, out: Path) -> None:
-    """Write the adapter in bfloat16 with its provenance; ``out`` appears whole or not at all.
+    """Write the adapter in fp16 with its provenance; ``out`` appears whole or not at all.
 
     Raises:
         FileExistsError: ``out`` is there already and not empty.
@@ -188,7 +228,7 @@ def save_adapter(tuned: "torch.nn.Module", base: ResolvedModel, out: Path) -> No
         finished = Path(aside, "finished")
         finished.mkdir()
         (finished / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        tensors = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(Path(aside, WEIGHTS)).items()}
+        tensors = {name: tensor.to(torch.float16) for name, tensor in load_file(Path(aside, WEIGHTS)).items()}
         save_file(tensors, finished / WEIGHTS, metadata={"format": "pt"})
         (finished / WEIGHTS).chmod(0o644)
         provenance = Provenance(
@@ -207,6 +247,6 @@ def options_as_params(options: TrainOptions) -> dict[str, Any]:
 
 
 __all__ = [
-    "Encoded", "TrainOptions", "answer_loss", "attach_lora", "encode_sample", "options_as_params", "save_adapter",
-    "train",
+    "Encoded", "EncodedPage", "TrainOptions", "answer_loss", "attach_lora", "encode_pages", "encode_sample",
+    "options_as_params", "save_adapter", "train",
 ]  # fmt: skip

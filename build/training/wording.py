@@ -16,14 +16,14 @@ from slipstream.ensemble.retrieval.store import Chunk
 Kind = Literal["does", "is", "says", "takes"]
 
 _VERBS = frozenset(
-    """abort accept add adjust allow append apply assert attach bind build calculate call check clear close collect compute
-    configure connect construct control convert copy count create decode decorate define delete determine disable dispatch
-    display dump echo edit emit enable encode ensure evaluate execute exit extract fetch filter find format generate get
-    give handle implement include indicate initialize inject insert inspect invoke iterate join launch list load log make
-    mark match measure merge modify mount normalize observe open override parse perform populate prepare print process
-    prompt provide raise read receive register reload remove render replace represent reset resolve retrieve return run
-    save schedule send serialize set show sort split start stop store strip test transform turn update use validate wait
-    walk wrap write yield""".split()  # noqa: SIM905
+    """abort accept add adjust allow append apply assert attach bind build calculate call check clear close collect
+    compute configure connect construct control convert copy count create decode decorate define delete determine
+    disable dispatch display dump echo edit emit enable encode ensure evaluate execute exit extract fetch filter
+    find format generate get give handle implement include indicate initialize inject insert inspect invoke
+    iterate join launch list load log make mark match measure merge modify mount normalize observe open override
+    parse perform populate prepare print process prompt provide raise read receive register reload remove render
+    replace represent reset resolve retrieve return run save schedule send serialize set show sort split start
+    stop store strip test transform turn update use validate wait walk wrap write yield""".split()  # noqa: SIM905
 )
 _LINE_COMMENT = re.compile(r"(?:///?!?|#)\s?(.*)")
 _MAX_WORDS = 28
@@ -37,16 +37,23 @@ class Described:
         phrase: goes behind "`symbol` does", as in "returns the URL" (does), behind "is" (is), or stands as a
             sentence (says) or as a list of parameters (takes).
         evidence: the words of the chunk that the phrase comes from; a shortened chunk has to keep them (`supports`).
+        parameters: a function's, as a list in words; empty when it has none or many.
     """
 
     chunk: Chunk
     kind: Kind
     phrase: str
     evidence: str
+    parameters: str = ""
 
     @property
     def symbol(self) -> str:
         return self.chunk.symbol
+
+    @property
+    def short_name(self) -> str:
+        """The last part of a qualified name: what people ask for."""
+        return self.chunk.symbol.rsplit(".", 1)[-1]
 
 
 def describe(chunk: Chunk) -> Described | None:
@@ -54,12 +61,13 @@ def describe(chunk: Chunk) -> Described | None:
     if not chunk.symbol or len(chunk.symbol) > 60:
         return None
     documentation = _python_docstring(chunk) if chunk.language == "python" else _leading_comment(chunk.text)
+    parameters = _python_parameters(chunk) if chunk.language == "python" else ""
     if documentation:
         raw = _raw_sentence(documentation)
         sentence = clean_sentence(raw)
-        return Described(chunk, *_phrase(sentence), evidence=raw) if sentence else None
-    parameters = _python_parameters(chunk) if chunk.language == "python" else ""
-    return Described(chunk, "takes", parameters, evidence=chunk.symbol.rsplit(".", 1)[-1]) if parameters else None
+        return Described(chunk, *_phrase(sentence), evidence=raw, parameters=parameters) if sentence else None
+    name = chunk.symbol.rsplit(".", 1)[-1]
+    return Described(chunk, "takes", parameters, evidence=name, parameters=parameters) if parameters else None
 
 
 def supports(text: str, described: Described) -> bool:
@@ -127,7 +135,7 @@ def _python_docstring(chunk: Chunk) -> str:
 
 
 def _python_parameters(chunk: Chunk) -> str:
-    """``takes `a` and `b` ``, for a function without a docstring that takes one to four parameters."""
+    """```a` and `b` ``, for a function that takes one to four parameters."""
     node = _python_node(chunk)
     if node is None or isinstance(node, ast.ClassDef):
         return ""
@@ -155,53 +163,67 @@ def _leading_comment(text: str) -> str:
     return "\n".join(lines)
 
 
-_ASK = {
-    "does": ("What does `{s}` do?", "What does {s} do?", "what does {s} do", "What is {s} used for?", "Explain `{s}`.",
-             "Where is {s} defined, and what does it do?", "How do I {infinitive}?", "Which part {phrase}?",
-             "Where does the code {infinitive}?", "What can {infinitive}?"),
-    "is": ("What is `{s}`?", "What is {s}?", "What is {s} for?", "Explain {s}.", "Where is {s} defined?",
-           "Is there {phrase}?", "I am looking for {phrase}. Where is it?"),
-    "says": ("What does `{s}` do?", "What is {s}?", "What is {s} for?", "Tell me about `{s}`.", "How does {s} work?"),
-    "takes": ("What does {s} take?", "Which arguments does `{s}` have?", "How is {s} called?", "Where is {s} defined?",
-              "How do I call `{s}`?"),
+_Form = tuple[tuple[str, ...], tuple[str, ...]]
+"""Questions, and the answers that fit every one of them."""
+
+_WHAT = ("What does `{s}` do?", "What does {s} do?", "what does {s} do", "What is {s} used for?", "Explain `{s}`.",
+         "How does {s} work?", "Tell me about {s}.", "Describe what {s} does.")  # fmt: skip
+_WHERE = ("Where is {s} defined?", "Where is `{s}`?", "In which file is {s}?", "Where can I find {s}?",
+          "Where is {s} defined, and what is it?")  # fmt: skip
+_FORMS: dict[Kind, tuple[_Form, ...]] = {
+    "does": (
+        (_WHAT, ("`{s}` {phrase} [{n}].", "`{s}` in `{path}` {phrase} [{n}].")),
+        (_WHERE, ("`{s}` is defined in `{path}` [{n}]. It {phrase} [{n}].",)),
+        (("How do I {infinitive}?", "Which part {phrase}?", "Where does the code {infinitive}?",
+          "What can {infinitive}?", "Is there something that {phrase}?", "how to {infinitive}"),
+         ("`{s}` in `{path}` {phrase} [{n}].", "Use `{s}`: it {phrase} [{n}]. It is in `{path}` [{n}].")),
+    ),
+    "is": (
+        (("What is `{s}`?", "What is {s}?", "What is {s} for?", "Explain {s}.", "what is {s}"),
+         ("`{s}` is {phrase} [{n}].", "`{s}` in `{path}` is {phrase} [{n}].")),
+        (_WHERE, ("`{s}` is defined in `{path}` [{n}]. It is {phrase} [{n}].",)),
+        (("Is there {phrase}?", "I am looking for {phrase}. Where is it?"),
+         ("`{s}` is {phrase} [{n}]. It is in `{path}` [{n}].",)),
+    ),
+    "says": (
+        ((*_WHAT, "What is {s}?", "What is {s} for?"),
+         ("The documentation of `{s}` says: {sentence} [{n}].", "`{s}` in `{path}`: {sentence} [{n}].")),
+        (_WHERE, ("`{s}` is defined in `{path}` [{n}]. Its documentation says: {sentence} [{n}].",)),
+    ),
+    "takes": (
+        (("What does {s} take?", "Which arguments does `{s}` have?", "How is {s} called?", "How do I call `{s}`?",
+          "What do I pass to {s}?"),
+         ("`{s}` takes {parameters} [{n}].", "`{s}` in `{path}` takes {parameters} [{n}].")),
+        (_WHERE, ("`{s}` is defined in `{path}` [{n}]. It takes {parameters} [{n}].",)),
+    ),
 }  # fmt: skip
-_ANSWER = {
-    "does": ("`{s}` {phrase} [{n}].", "`{s}` in `{path}` {phrase} [{n}].",
-             "`{s}` {phrase} [{n}]. It is in `{path}` [{n}].", "`{s}`, defined in `{path}`, {phrase} [{n}]."),
-    "is": ("`{s}` is {phrase} [{n}].", "`{s}` is {phrase} [{n}]. It is defined in `{path}` [{n}].",
-           "`{s}`, defined in `{path}`, is {phrase} [{n}]."),
-    "says": ("The documentation of `{s}` says: {phrase} [{n}].", "`{s}` is in `{path}`. {phrase} [{n}].",
-             "`{s}` in `{path}`: {phrase} [{n}]."),
-    "takes": ("`{s}` takes {phrase} [{n}].", "`{s}` is defined in `{path}` and takes {phrase} [{n}]."),
+_WHERE_RU = ("Где определён `{s}`?", "Где находится {s}?", "В каком файле {s}?", "где найти {s}")
+_FORMS_RU: dict[Literal["says", "takes"], tuple[_Form, ...]] = {
+    "says": (
+        (("Что делает `{s}`?", "Что делает {s}?", "Для чего нужен {s}?", "Объясни, что такое {s}.", "Как работает {s}?",
+          "что делает {s}", "Расскажи про {s}."),
+         ("В описании `{s}` сказано: «{sentence}» [{n}].", "`{s}` из файла `{path}`: «{sentence}» [{n}].")),
+        (_WHERE_RU, ("`{s}` определён в файле `{path}` [{n}]. В описании сказано: «{sentence}» [{n}].",)),
+    ),
+    "takes": (
+        (("Какие аргументы принимает {s}?", "Как вызвать `{s}`?", "Что передать в {s}?"),
+         ("`{s}` принимает аргументы {names} [{n}].", "`{s}` из файла `{path}` принимает аргументы {names} [{n}].")),
+        (_WHERE_RU, ("`{s}` определён в файле `{path}` [{n}]. Аргументы: {names} [{n}].",)),
+    ),
 }  # fmt: skip
-_ASK_RU = (
-    "Что делает `{s}`?",
-    "Что делает {s}?",
-    "Для чего нужен {s}?",
-    "Где определён `{s}`?",
-    "Объясни, что такое {s}.",
-)
-_ANSWER_RU = {
-    "says": ("`{s}` определён в файле `{path}` [{n}]. В описании сказано: «{sentence}» [{n}].",
-             "В описании `{s}` сказано: «{sentence}» [{n}]."),
-    "takes": ("`{s}` определён в файле `{path}` и принимает аргументы {names} [{n}].",
-              "`{s}` принимает аргументы {names} [{n}]."),
-}  # fmt: skip
+_SHORT_NAME_SHARE = 0.5
+_TAKES_SHARE = 0.2
+"""Share of questions about a documented function that ask how it is called."""
 
 
 def ask_and_answer(described: Described, number: int, random: Random, *, russian: bool) -> tuple[str, str]:
     """A question about ``described`` and the answer that cites it as context ``number``."""
-    phrase = described.phrase
-    sentence = f"{phrase[0].upper()}{phrase[1:]}"
-    words = {
-        "s": described.symbol, "n": number, "path": described.chunk.path, "infinitive": infinitive(phrase),
-        "phrase": sentence if described.kind == "says" else phrase, "sentence": sentence,
-        "names": phrase.split(" and returns ")[0].replace(" and ", " и "),
-    }  # fmt: skip
-    if russian:
-        answers = _ANSWER_RU["takes" if described.kind == "takes" else "says"]
-        return random.choice(_ASK_RU).format(**words), random.choice(answers).format(**words)
-    return random.choice(_ASK[described.kind]).format(**words), random.choice(_ANSWER[described.kind]).format(**words)
+    kind = "takes" if described.parameters and random.random() < _TAKES_SHARE else described.kind
+    name = described.short_name if random.random() < _SHORT_NAME_SHARE else described.symbol
+    forms = _FORMS_RU["takes" if kind == "takes" else "says"] if russian else _FORMS[kind]
+    questions, answers = random.choice(forms)
+    words = _words_of(described, name, number)
+    return random.choice(questions).format(**words), random.choice(answers).format(**words)
 
 
 def ask_and_answer_both(one: Described, other: Described, numbers: tuple[int, int], random: Random) -> tuple[str, str]:
@@ -209,15 +231,23 @@ def ask_and_answer_both(one: Described, other: Described, numbers: tuple[int, in
     questions = ("What do `{0}` and `{1}` do?", "What are {0} and {1} for?", "Explain {0} and {1}.")
     question = random.choice(questions).format(one.symbol, other.symbol)
     sentences = (
-        _ANSWER[described.kind][0].format(
-            s=described.symbol, n=number, path=described.chunk.path, phrase=described.phrase
-        )
+        _FORMS[described.kind][0][1][0].format(**_words_of(described, described.symbol, number))
         for described, number in zip((one, other), numbers, strict=True)
     )
     return question, " ".join(sentences)
 
 
+def _words_of(described: Described, name: str, number: int) -> dict[str, str | int]:
+    """What the templates may name."""
+    phrase, parameters = described.phrase, described.parameters
+    return {
+        "s": name, "n": number, "path": described.chunk.path, "phrase": phrase, "infinitive": infinitive(phrase),
+        "sentence": f"{phrase[0].upper()}{phrase[1:]}", "parameters": parameters,
+        "names": parameters.split(" and returns ")[0].replace(" and ", " и "),
+    }  # fmt: skip
+
+
 __all__ = [
-    "Described", "ask_and_answer", "ask_and_answer_both", "clean_sentence", "describe", "infinitive", "supports",
-    "third_person",
+    "Described", "ask_and_answer", "ask_and_answer_both", "clean_sentence", "describe", "infinitive",
+    "supports", "third_person",
 ]  # fmt: skip
