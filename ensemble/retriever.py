@@ -75,10 +75,11 @@ class Retriever:
         return Retrieved(result.model_copy(update={"hits": chosen}), prompt_ids)
 
     def _choose(self, hits: Sequence[Hit], budget: int) -> list[Hit]:
-        """The best hits that fit, best first; one that overlaps a better one is left out, the last may be cut."""
+        """The best hits that fit, best first; one that is blank or overlaps a better one is left out, the last
+        may be cut."""
         chosen: list[Hit] = []
         for hit in hits:
-            if any(_overlap(hit, better) for better in chosen):
+            if not hit.text.strip() or any(_overlap(hit, better) for better in chosen):
                 continue
             cost = self._cost(len(chosen) + 1, hit)
             if cost > budget:

@@ -47,7 +47,7 @@ class TestUgly:
         assert found.result.hits == []
         assert "why?" in tokenizer.decode(found.prompt_ids)
 
-    def test_a_hit_of_blank_lines_that_does_not_fit_is_left_out(self, tokenizer: ChatTokenizer) -> None:
+    def test_a_hit_of_blank_lines_is_left_out(self, tokenizer: ChatTokenizer) -> None:
         blank = hit(lines=1).model_copy(update={"text": "\n" * 5000, "line_end": 5000})
         assert retriever(tokenizer, [blank]).retrieve([1.0], QUESTION, REQUEST, 10).result.hits == []
 
