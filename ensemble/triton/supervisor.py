@@ -30,7 +30,7 @@ MAX_BACKOFF_S = 30.0
 STABLE_AFTER_S = 60.0
 """A Triton that was ready this long starts over with the first backoff."""
 _POLL_S = 0.1
-_TOLD_LINES = 3
+_TOLD_CHARACTERS = 600
 
 
 class PortTaken(EnvironmentFault):
@@ -191,17 +191,14 @@ class Supervisor:
             return False
 
     def _why(self, event: str) -> str:
-        """``event`` with the last errors of Triton's log."""
+        """``event`` with the last error of Triton's log."""
         with suppress(OSError):
             lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-400:]
-            told = [line.strip() for line in lines if _tells(line)]
-            return ": ".join([event, *dict.fromkeys(told[-_TOLD_LINES:])])
+            told = [line for line in lines if line[:1] == "E" and line[1:5].isdigit()]  # Triton's mark of an error
+            if told:
+                reason = told[-1].partition("] ")[2].strip().strip('"')
+                return f"{event}: {reason[:_TOLD_CHARACTERS]}"
         return event
-
-
-def _tells(line: str) -> bool:
-    """Triton marks errors with a leading ``E`` and the date; Python tells in the last line of a traceback."""
-    return (line[:1] == "E" and line[1:5].isdigit()) or line.startswith(("slipstream.", "error:"))
 
 
 def _lives(process: psutil.Process) -> bool:
