@@ -1,14 +1,14 @@
-"""The border to `openvino_genai`: loading its pipeline, and one request in its terms. Untyped beyond here."""
+"""The border to `openvino_genai`: its pipeline, and one request in its terms. Untyped beyond here."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from secrets import randbits
 from typing import Any
 
 from slipstream import InputError
 from slipstream.engines.openvino.telemetry import switch_off_telemetry
-from slipstream.engines.protocols import GenerationRequest, RuntimeOptions, Sampling
+from slipstream.engines.protocols import RuntimeOptions, Sampling
 
 # Positions per KV block on a CPU.
 BLOCK_TOKENS = 32
@@ -23,10 +23,11 @@ class EngineUnreadable(InputError):
 class EngineConfig:
     """What ``config.json`` and ``generation_config.json`` of an engine say that serving it needs.
 
-    ``block_bytes`` is the size of one KV block, keys and values of all layers.
+    ``kv_blocks`` is how many KV blocks, keys and values of all layers, fit into the cache that ``options`` grant, and
+    ``capacity_tokens`` how many positions one sequence can have: the model's context, or all of that cache.
     """
 
-    def __init__(self, engine_dir: Path) -> None:
+    def __init__(self, engine_dir: Path, options: RuntimeOptions) -> None:
         try:
             config = json.loads((engine_dir / "config.json").read_text(encoding="utf-8"))
             generation = json.loads((engine_dir / "generation_config.json").read_text(encoding="utf-8"))
@@ -34,21 +35,53 @@ class EngineConfig:
             key_value_heads: int = config.get("num_key_value_heads") or heads
             vector_bytes: int = (config.get("head_dim") or config["hidden_size"] // heads) + _SCALE_BYTES
             self.vocabulary_size: int = config["vocab_size"]
-            self.context_length: int = config["max_position_embeddings"]
-            self.block_bytes = 2 * BLOCK_TOKENS * config["num_hidden_layers"] * key_value_heads * vector_bytes
+            context_length: int = config["max_position_embeddings"]
+            block_bytes: int = 2 * BLOCK_TOKENS * config["num_hidden_layers"] * key_value_heads * vector_bytes
         except (OSError, ValueError, KeyError) as error:
             raise EngineUnreadable(f"{engine_dir} is not an OpenVINO engine: {error!r}", "slipstream build") from error
+        self.kv_blocks = max(2, options.kv_cache_bytes // block_bytes)
+        self.capacity_tokens = min(context_length, self.kv_blocks * BLOCK_TOKENS)
         eos = generation.get("eos_token_id", config.get("eos_token_id"))
         self.eos_token_ids: frozenset[int] = frozenset([eos] if isinstance(eos, int) else eos or ())
 
 
-def load_pipeline(engine_dir: Path, options: RuntimeOptions, blocks: int) -> Any:
-    """A `ContinuousBatchingPipeline` with ``blocks`` KV blocks, prefix caching and split-fuse."""
+class Generation:
+    """A request in the pipeline."""
+
+    def __init__(self, handle: Any, eos_token_ids: Collection[int]) -> None:
+        from openvino_genai import GenerationFinishReason, GenerationStatus
+
+        self._handle = handle
+        self._eos_token_ids = eos_token_ids
+        self._running = GenerationFinishReason.NONE
+        self._reasons = {GenerationFinishReason.LENGTH: "length", GenerationFinishReason.STOP: "stop"}
+        self._ignored = GenerationStatus.IGNORED
+
+    def read(self) -> tuple[list[int], str | None, str]:
+        """New tokens without the end-of-sequence ones, the finish reason once there is one, and an error."""
+        tokens: list[int] = []
+        reason: str | None = None
+        while self._handle.can_read():  # `read` would wait for tokens, and hold the GIL that long
+            for output in self._handle.read().values():
+                tokens += [token for token in output.generated_ids if token not in self._eos_token_ids]
+                if output.finish_reason != self._running:
+                    reason = self._reasons.get(output.finish_reason, "stop")
+        if reason is None and self._handle.get_status() == self._ignored:
+            return tokens, "error", "the KV cache has no room for this request"
+        return tokens, reason, ""
+
+    def cancel(self) -> None:
+        """The next step drops it and frees its KV blocks."""
+        self._handle.cancel()
+
+
+def load_pipeline(engine_dir: Path, options: RuntimeOptions, config: EngineConfig) -> Any:
+    """A `ContinuousBatchingPipeline` with prefix caching and split-fuse."""
     switch_off_telemetry()
     from openvino_genai import ContinuousBatchingPipeline, SchedulerConfig
 
     scheduler = SchedulerConfig()
-    scheduler.num_kv_blocks = blocks
+    scheduler.num_kv_blocks = config.kv_blocks
     scheduler.max_num_seqs = options.max_concurrency
     scheduler.dynamic_split_fuse = True
     scheduler.enable_prefix_caching = True
@@ -58,13 +91,16 @@ def load_pipeline(engine_dir: Path, options: RuntimeOptions, blocks: int) -> Any
     return ContinuousBatchingPipeline(str(engine_dir), scheduler, "CPU", properties)
 
 
-def add_request(pipeline: Any, number: int, request: GenerationRequest, eos_token_ids: Collection[int]) -> Any:
-    """Hand ``request`` to ``pipeline``; returns its generation handle."""
+def add_request(
+    pipeline: Any, number: int, prompt_ids: Sequence[int], sampling: Sampling, eos_token_ids: Collection[int]
+) -> Generation:
+    """Hand a request to ``pipeline``, which takes it up in its next step."""
     import numpy as np
     from openvino import Tensor
 
-    prompt = Tensor(np.asarray([request.prompt_ids], dtype=np.int64))
-    return pipeline.add_request(number, prompt, _generation_config(request.sampling, eos_token_ids))
+    prompt = Tensor(np.asarray([prompt_ids], dtype=np.int64))
+    handle = pipeline.add_request(number, prompt, _generation_config(sampling, eos_token_ids))
+    return Generation(handle, eos_token_ids)
 
 
 def _generation_config(sampling: Sampling, eos_token_ids: Collection[int]) -> Any:

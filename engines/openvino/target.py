@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from slipstream import GateError, InputError
+from slipstream import GateError, SlipstreamError
 from slipstream.engines.host import major_minor, probe_host, require_host
 from slipstream.engines.openvino.quantization import (
     CALIBRATION_SEQUENCES,
@@ -127,8 +127,8 @@ def _prove(engine_dir: Path) -> None:
     remedy = "run with quantization.method: none to see whether the checkpoint itself is sound"
     try:
         runtime = OpenVinoRuntime(engine_dir, RuntimeOptions(max_concurrency=1, kv_cache_bytes=32 * 1024**2))
-    except (InputError, RuntimeError) as error:
-        raise EngineBroken(f"the compiled engine does not load: {error}", remedy) from error
+    except SlipstreamError as error:
+        raise EngineBroken(f"the compiled engine cannot be served: {error}", remedy) from error
     try:
         runtime.submit(_PROOF, deltas.put)
         tokens = 0

@@ -1,0 +1,133 @@
+"""The engine process: one thread, one step for all live requests. Started by `runtime` as ``python -m``.
+
+`ContinuousBatchingPipeline.step` keeps the GIL from its beginning to its end (2026.4), 10 to 20 ms with eight sequences
+of SmolLM2-135M on two cores and 200 ms while a prompt is prefilled. In the server's process every other thread would
+run between two steps only; so the engine has a process of its own, and a crash in it takes nothing else along.
+
+A step prefills up to ``max_num_batched_tokens`` of waiting prompts and advances every running sequence by one token
+(dynamic split-fuse). Submissions and cancels are read in between, so both wait for one step at most.
+"""
+
+import argparse
+import os
+import signal
+import socket
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from slipstream import InputError
+from slipstream.engines.openvino.link import Link, Message
+from slipstream.engines.openvino.pipeline import EngineConfig, Generation, add_request, load_pipeline
+from slipstream.engines.protocols import RuntimeOptions, Sampling
+
+_Delta = tuple[int, list[int], str | None, str]
+
+
+class Worker:
+    """Serves the requests that come over ``link`` with ``pipeline``, at most ``slots`` at once, oldest first."""
+
+    def __init__(self, pipeline: Any, link: Link, slots: int, eos_token_ids: frozenset[int]) -> None:
+        self._pipeline = pipeline
+        self._link = link
+        self._slots = slots
+        self._eos_token_ids = eos_token_ids
+        self._waiting: deque[tuple[int, list[int], Sampling]] = deque()
+        self._running: dict[int, Generation] = {}
+        self._dropped = False  # a request was cancelled in the pipeline, which frees its blocks in a step
+        self._steps = 0  # since the last report
+        self._cache_usage_ratio = 0.0
+
+    def run(self) -> None:
+        """Until the other end closes the link."""
+        while True:
+            busy = bool(self._running or self._waiting or self._dropped)
+            messages = self._link.receive(wait=not busy)
+            if messages is None:
+                return
+            self._report(self._take(messages) + self._admit())
+            if self._running or self._dropped:
+                self._report(self._step())
+
+    def _take(self, messages: list[Message]) -> list[_Delta]:
+        deltas: list[_Delta] = []
+        for message in messages:
+            if message[0] == "submit":
+                _, number, prompt_ids, sampling = message
+                self._waiting.append((number, prompt_ids, Sampling(*sampling)))
+            elif self._cancel(message[1]):
+                deltas.append((message[1], [], "cancelled", ""))
+        return deltas
+
+    def _cancel(self, number: int) -> bool:
+        """Drop a request wherever it is; False if it ended in the meantime."""
+        generation = self._running.pop(number, None)
+        if generation is not None:
+            generation.cancel()
+            self._dropped = True
+            return True
+        before = len(self._waiting)
+        self._waiting = deque(entry for entry in self._waiting if entry[0] != number)
+        return len(self._waiting) < before
+
+    def _admit(self) -> list[_Delta]:
+        """Move waiting requests into free slots; what the pipeline refuses ends here."""
+        refused: list[_Delta] = []
+        while self._waiting and len(self._running) < self._slots:
+            number, prompt_ids, sampling = self._waiting.popleft()
+            try:
+                self._running[number] = add_request(self._pipeline, number, prompt_ids, sampling, self._eos_token_ids)
+            except Exception as error:  # whatever the engine throws, its caller must hear of it
+                refused.append((number, [], "error", f"the engine refused the request: {error}"))
+        return refused
+
+    def _step(self) -> list[_Delta]:
+        self._pipeline.step()
+        self._steps += 1
+        self._dropped = False
+        self._cache_usage_ratio = self._pipeline.get_metrics().cache_usage / 100
+        deltas: list[_Delta] = []
+        for number, generation in list(self._running.items()):
+            tokens, reason, error = generation.read()
+            if reason:
+                del self._running[number]
+            if tokens or reason:
+                deltas.append((number, tokens, reason, error))
+        return deltas
+
+    def _report(self, deltas: list[_Delta]) -> None:
+        if deltas:
+            self._link.send(["deltas", deltas, self._steps, self._cache_usage_ratio])
+            self._steps = 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("engine_dir", type=Path)
+    parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--slots", type=int, required=True)
+    parser.add_argument("--kv-cache-bytes", type=int, required=True)
+    parser.add_argument("--threads", type=int)
+    given = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runtime, which ends this process in its own time
+    options = RuntimeOptions(given.slots, given.kv_cache_bytes, given.threads)
+    link = Link(socket.socket(fileno=given.socket))
+    try:
+        config = EngineConfig(given.engine_dir, options)
+        pipeline = load_pipeline(given.engine_dir, options, config)
+    except (InputError, RuntimeError) as error:
+        link.send(["broken", str(error)])
+        return
+    link.send(["ready"])
+    try:
+        Worker(pipeline, link, options.max_concurrency, config.eos_token_ids).run()
+    except BrokenPipeError:
+        pass  # the runtime is gone, and so is everybody who waited
+    except Exception as error:  # the state of the engine is unknown now: say why, and let the runtime start another
+        link.send(["broken", f"{type(error).__name__}: {error}"])
+    # What the pipeline holds ends with the process; its destructors would complain of live requests.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
