@@ -1,4 +1,4 @@
-"""Where Qdrant Edge's collections lie on the disk, and how one version takes another's place.
+"""Where the collections of Qdrant Edge lie on the disk, and how one version takes another's place.
 
 ::
 
@@ -20,64 +20,22 @@ the one before it (a reader may have read the pointer just now) and nobody has i
 import fcntl
 import json
 import os
-import re
-import secrets
 import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from slipstream.ensemble.retrieval.store import (
-    CollectionNameInvalid,
-    CollectionNotFound,
     StoreUnavailable,
     VersionInfo,
+    check_name,
+    is_version,
+    not_found,
+    remedy,
 )
-
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
-_VERSION = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
-
-
-def check_name(collection: str) -> str:
-    """``collection`` as given.
-
-    Raises:
-        CollectionNameInvalid: it could not be a folder's name everywhere.
-    """
-    if _NAME.fullmatch(collection) is None:
-        raise CollectionNameInvalid(
-            f"{collection[:80]!r} cannot name a collection",
-            "Use up to 64 of the characters A-Z a-z 0-9 . _ - without a leading dot.",
-        )
-    return collection
-
-
-def new_version() -> str:
-    """A name that no other version has, and that says when it was made (UTC)."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-
-
-def made_at(version: str) -> datetime:
-    """When `new_version` gave that name.
-
-    Raises:
-        ValueError: it did not.
-    """
-    if _VERSION.fullmatch(version) is None:
-        raise ValueError(version)
-    return datetime.strptime(version[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-
-
-def remedy(collection: str) -> str:
-    return f"slipstream index PATH... --collection {collection} builds it."
-
-
-def not_found(collection: str) -> CollectionNotFound:
-    return CollectionNotFound(f"There is no collection {collection!r}", remedy(collection))
 
 
 class FileLock:
@@ -144,7 +102,7 @@ class CollectionFolder:
             return []
         except (OSError, UnicodeDecodeError) as error:
             raise self.damaged(f"CURRENT cannot be read: {error}") from error
-        if not lines or not all(_VERSION.fullmatch(line) for line in lines):
+        if not lines or not all(map(is_version, lines)):
             raise self.damaged("CURRENT is cut off")
         return lines
 
@@ -159,8 +117,7 @@ class CollectionFolder:
             try:
                 return self._read_facts(pointer[0])
             except FileNotFoundError as error:
-                if self.pointer() == pointer:
-                    raise self.damaged(f"version {pointer[0]} has no {error.filename}") from error
+                self.raise_if_current(pointer[0], error)
         raise not_found(self.collection)
 
     def _read_facts(self, version: str) -> tuple[VersionInfo, dict[str, int]]:
@@ -202,13 +159,18 @@ class CollectionFolder:
         """Remove the versions that no reader can need any more. Only for the holder of `writer_lock`."""
         keep = self.pointer()
         for path in list(self.path.iterdir()):
-            if _VERSION.fullmatch(path.name) is None or path.name in keep:
+            if not is_version(path.name) or path.name in keep:
                 continue
             lock = self.reader_lock(path.name)
             with suppress(OSError):
                 if lock.acquire(create=True):
                     remove_tree(path)
             lock.release()
+
+    def raise_if_current(self, version: str, error: Exception) -> None:
+        """Make ``error`` known as damage, unless ``version`` was replaced and removed meanwhile: then look again."""
+        if self.pointer()[:1] == [version]:
+            raise self.damaged(f"version {version}: {error}") from error
 
     def damaged(self, what: str) -> StoreUnavailable:
         return StoreUnavailable(f"The index of {self.collection!r} is damaged: {what}", remedy(self.collection))
@@ -217,6 +179,7 @@ class CollectionFolder:
 def remove_tree(path: Path) -> None:
     """Remove a folder so that nobody ever sees a part of it under its name."""
     aside = path.with_name(f".removing-{path.name}")
+    shutil.rmtree(aside, ignore_errors=True)
     path.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
 
