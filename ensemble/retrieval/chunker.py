@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from tree_sitter import Node
 
 BUDGET = 1_200
-"""Characters of a chunk that are not white space: about 350 tokens of the default embedder, which reads 512."""
-_TINY = 24  # characters; `else:`, `public:`, `#endif` find nothing on their own
+"""Characters of a chunk that are not white space: a full one is 350 to 470 tokens of the default embedder."""
+_TINY, _TINY_WORDS = 24, 2  # characters and words
+_BARE_HEADER = 100
+"""Characters up to which a class's first lines join its first method: a name without a docstring answers nothing."""
 
 _BODIES = frozenset(
     """block statement_block compound_statement class_body declaration_list field_declaration_list enum_body
@@ -101,7 +103,7 @@ class _File:
         top = Definition(0, len(self.lines) - 1, "", 0)
         if self.root is not None and self.language is not None:
             top = outline(self.root, self.lines, self.cumulative, BUDGET, self.language)
-        spans = _attach_tiny(self._trimmed(_spans(top)), self.lines)
+        spans = _attach_tiny(self._trimmed(_spans(top, self.lines)), self.lines)
         big = [span for span in spans if self.size(span.first, span.last) > BUDGET]
         if big and self.root is not None:
             self.cuts = _cuts(self.root, big, len(self.lines))
@@ -174,7 +176,7 @@ class _File:
         )
 
 
-def _spans(definition: Definition) -> Iterator[_Span]:
+def _spans(definition: Definition, lines: list[str]) -> Iterator[_Span]:
     """The rows of ``definition`` in order: its children's, and the rest between them under its own name."""
     if not definition.children:
         yield _Span(definition.first, definition.last, definition.symbol, is_rest=not definition.symbol)
@@ -184,32 +186,38 @@ def _spans(definition: Definition) -> Iterator[_Span]:
         if child.last < row:  # on one line with the definition before it
             continue
         if child.first > row:
-            # The first lines of a class are its header, which is never thrown together with a neighbour.
             is_header = bool(definition.symbol) and row == definition.first
-            yield _Span(row, child.first - 1, definition.symbol, is_rest=not is_header)
-        yield from _spans(child)
+            if is_header and not child.children and _characters(lines, row, child.first - 1) < _BARE_HEADER:
+                child.first = row
+            else:
+                yield _Span(row, child.first - 1, definition.symbol, is_rest=not is_header)
+        yield from _spans(child, lines)
         row = child.last + 1
     if row <= definition.last:
         yield _Span(row, definition.last, definition.symbol, is_rest=True)
 
 
+def _characters(lines: list[str], first: int, last: int) -> int:
+    return sum(len(line.strip()) for line in lines[first : last + 1])
+
+
+def _is_tiny(span: _Span, lines: list[str]) -> bool:
+    """Whether ``span`` is a closing brace, an ``else:``, a ``public:``, an ``#endif``: it finds nothing on its own."""
+    if not span.is_rest or _characters(lines, span.first, span.last) >= _TINY:
+        return False
+    return len(re.findall(r"\w+", "\n".join(lines[span.first : span.last + 1]))) <= _TINY_WORDS
+
+
 def _attach_tiny(spans: Iterable[_Span], lines: list[str]) -> list[_Span]:
-    """Closing braces and the like go to the span before them, or after them if they come first."""
+    """Tiny spans go to the span before them, or to the one after them if they come first."""
     kept: list[_Span] = []
-    waiting: int | None = None  # first row of tiny spans at the head of the file
     for span in spans:
-        if span.is_rest and sum(len(line.strip()) for line in lines[span.first : span.last + 1]) < _TINY:
-            if kept:
-                kept[-1].last = max(kept[-1].last, span.last)
-            else:
-                waiting = span.first if waiting is None else waiting
-                last_waiting = span
-            continue
-        if waiting is not None:
-            span.first, waiting = waiting, None
-        kept.append(span)
-    if waiting is not None:
-        kept.append(_Span(waiting, last_waiting.last, last_waiting.symbol, is_rest=True))
+        if kept and _is_tiny(span, lines):
+            kept[-1].last = max(kept[-1].last, span.last)
+        elif kept and _is_tiny(kept[-1], lines):  # only the very first can be
+            kept[-1] = _Span(kept[-1].first, span.last, span.symbol, span.is_rest)
+        else:
+            kept.append(span)
     return kept
 
 

@@ -102,13 +102,19 @@ def _definitions_of(node: "Node", language: Language) -> "Node | None":
         current = work.pop()
         kind = current.type
         if kind in language.symbols:
-            if kind not in language.bodied or current.child_by_field_name("body") is not None:
+            if _is_whole(current, language):
                 found.append(current)
         elif kind in language.valued and _binds_function(current):
             found.append(current)
         elif kind in language.wrappers:
             work.extend(current.named_children)
     return found[0] if len(found) == 1 else None
+
+
+def _is_whole(node: "Node", language: Language) -> bool:
+    if node.type == "preproc_function_def":  # a header may hold thousands of one line
+        return bool(node.end_point.row > node.start_point.row + 1)
+    return node.type not in language.bodied or node.child_by_field_name("body") is not None
 
 
 def _binds_function(node: "Node") -> bool:
