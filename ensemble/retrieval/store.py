@@ -218,3 +218,9 @@ def remedy(collection: str) -> str:
 
 def not_found(collection: str) -> CollectionNotFound:
     return CollectionNotFound(f"There is no collection {collection!r}", remedy(collection))
+
+
+def closed(info: VersionInfo) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"Version {info.version} of {info.collection!r} was published or discarded already", "Start another one."
+    )

@@ -22,6 +22,7 @@ from slipstream.ensemble.retrieval.store import (
     StoreUnavailable,
     VersionInfo,
     checked,
+    closed,
     new_version,
     not_found,
 )
@@ -207,9 +208,7 @@ class EdgeWriter:
 
     def _open_shard(self) -> Any:
         if self._shard is None:
-            raise StoreUnavailable(
-                f"This version of {self._info.collection!r} was published or discarded", "Start another one."
-            )
+            raise closed(self._info)
         return self._shard
 
 

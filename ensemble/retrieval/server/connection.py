@@ -1,0 +1,133 @@
+"""What Slipstream keeps on a Qdrant server, and how it says that the server does not do its part.
+
+A version is a collection ``<name>__<version>`` of the server; the alias ``<name>`` points at the published one and is
+moved in one request. What a version remembers of its making is the metadata of its collection (Qdrant 1.16 and later).
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from slipstream.ensemble.retrieval.store import (
+    CollectionNameInvalid,
+    StoreUnavailable,
+    VersionInfo,
+    check_name,
+    is_version,
+    made_at,
+)
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
+METADATA = "slipstream"
+
+
+class Connection:
+    """A client, what errors call its server, and the versions that are there."""
+
+    def __init__(self, client: "QdrantClient", place: str, abandoned_after: timedelta) -> None:
+        self._client = client
+        self._place = place
+        self._abandoned_after = abandoned_after
+
+    def published(self, collection: str) -> dict[str, Any] | None:
+        """What the published version remembers, or None. The server resolves the alias: one request."""
+        check_name(collection)
+        with self.reaching() as client:
+            return metadata(client, collection)
+
+    def check_free(self, collection: str) -> None:
+        """
+        Raises:
+            CollectionNameInvalid: somebody else's collection or alias has that name.
+        """
+        with self.reaching() as client:
+            taken = {description.name for description in client.get_collections().collections}
+            taken |= {alias.alias_name for alias in client.get_aliases().aliases}
+            if collection in taken and metadata(client, collection) is None:
+                raise CollectionNameInvalid(
+                    f"{collection!r} is a collection of {self._place} that Slipstream did not make",
+                    "Choose another name with --collection.",
+                )
+
+    def publish(self, info: VersionInfo) -> None:
+        """Point the alias of the collection at the version ``info``; searches see it from the next request on."""
+        from qdrant_client import models
+
+        before = self.published(info.collection)
+        facts = asdict(info) | {"previous": before and before["version"]}
+        target = models.CreateAlias(collection_name=physical(info.collection, info.version), alias_name=info.collection)
+        switch: list[models.AliasOperations] = [models.CreateAliasOperation(create_alias=target)]
+        if before is not None:
+            gone = models.DeleteAlias(alias_name=info.collection)
+            switch.insert(0, models.DeleteAliasOperation(delete_alias=gone))
+        with self.reaching() as client:
+            client.update_collection(target.collection_name, metadata={METADATA: facts | {"published": True}})
+            client.update_collection_aliases(switch)
+
+    def prune(self, collection: str) -> None:
+        """Remove versions that no reader can need (older than the previous one) and what dead writers left."""
+        published = self.published(collection)
+        keep = () if published is None else (published["version"], published["previous"])
+        with self.reaching() as client:
+            for version in versions(client, collection):
+                old = datetime.now(UTC) - made_at(version) >= self._abandoned_after
+                if version not in keep and (old or _is_published(client, physical(collection, version))):
+                    client.delete_collection(physical(collection, version))
+
+    @contextmanager
+    def reaching(self) -> "Iterator[QdrantClient]":
+        """The client; what goes wrong with it becomes `StoreUnavailable`, naming the server and never the key."""
+        from qdrant_client.common.client_exceptions import QdrantException
+        from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
+
+        try:
+            yield self._client
+        except (ApiException, QdrantException, ValueError, RuntimeError) as error:
+            what_next = f"Start Qdrant at {self._place}, or unset QDRANT_URL to use the embedded index."
+            if isinstance(error, UnexpectedResponse):
+                what_next = "Look into Qdrant's log."
+                if error.status_code in (401, 403):
+                    what_next = "Set QDRANT_API_KEY to a key that may do this."
+            raise StoreUnavailable(f"Qdrant at {self._place} failed: {_one_line(error)}", what_next) from error
+
+
+def physical(collection: str, version: str) -> str:
+    return f"{collection}__{version}"
+
+
+def versions(client: "QdrantClient", collection: str) -> list[str]:
+    """Every version of ``collection`` that is on the server, published or not, oldest first."""
+    names = (description.name.rpartition("__") for description in client.get_collections().collections)
+    return sorted(version for name, _, version in names if name == collection and is_version(version))
+
+
+def metadata(client: "QdrantClient", name: str) -> dict[str, Any] | None:
+    """What a version (by its own name, or by its alias) remembers; None if there is none or it is not ours."""
+    from qdrant_client.http.exceptions import UnexpectedResponse
+
+    try:
+        facts: dict[str, Any] | None = (client.get_collection(name).config.metadata or {}).get(METADATA)
+    except UnexpectedResponse as error:
+        if error.status_code != 404:
+            raise
+        return None
+    except ValueError:  # how the in-memory mode says 404
+        return None
+    return facts
+
+
+def to_info(facts: Mapping[str, Any]) -> VersionInfo:
+    return VersionInfo(**{name: facts[name] for name in VersionInfo.__dataclass_fields__})
+
+
+def _is_published(client: "QdrantClient", name: str) -> bool:
+    facts = metadata(client, name)
+    return facts is not None and facts["published"] is True
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

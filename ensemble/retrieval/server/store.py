@@ -1,0 +1,250 @@
+"""`VectorStore` on a Qdrant server, through `qdrant-client`."""
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import structlog
+
+from slipstream.ensemble.contracts import Hit, SearchFilter
+from slipstream.ensemble.retrieval.hits import (
+    DENSE,
+    FILTERED,
+    SPARSE,
+    Candidate,
+    candidates,
+    conditions,
+    from_payload,
+    fuse,
+    point_id,
+    to_payload,
+)
+from slipstream.ensemble.retrieval.server.connection import (
+    METADATA,
+    Connection,
+    metadata,
+    physical,
+    to_info,
+    versions,
+)
+from slipstream.ensemble.retrieval.store import (
+    CollectionNotFound,
+    DenseVector,
+    Point,
+    SparseVector,
+    StoreUnavailable,
+    VersionInfo,
+    check_name,
+    checked,
+    closed,
+    new_version,
+    not_found,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from qdrant_client import QdrantClient
+
+log = structlog.get_logger(__name__)
+
+_BATCH = 256
+# A server has no lock that tells a dead writer from a slow one on another machine: what was not published within a day
+# of its start is taken for dead.
+_ABANDONED_AFTER = timedelta(days=1)
+# Searches are right without the HNSW graph, only slower; so a server that is busy elsewhere holds nobody up for longer.
+_INDEXING_TIMEOUT_S = 600.0
+
+
+class ServerStore:
+    """The collections of the server that ``client`` speaks to; ``place`` names it in errors."""
+
+    def __init__(
+        self, client: "QdrantClient", place: str = "Qdrant", abandoned_after: timedelta = _ABANDONED_AFTER
+    ) -> None:
+        self._connection = Connection(client, place, abandoned_after)
+
+    def collections(self) -> list[VersionInfo]:
+        found = []
+        with self._connection.reaching() as client:
+            for alias in client.get_aliases().aliases:
+                facts = metadata(client, alias.collection_name)
+                if facts is not None and facts["collection"] == alias.alias_name:
+                    found.append(to_info(facts))
+        return sorted(found, key=lambda info: info.collection)
+
+    def current(self, collection: str) -> VersionInfo:
+        facts = self._connection.published(collection)
+        if facts is None:
+            raise not_found(collection)
+        return to_info(facts)
+
+    def reader(self, collection: str) -> "ServerReader":
+        return ServerReader(self._connection, self.current(collection))
+
+    def writer(self, collection: str, embedder_digest: str, dimension: int, **facts: Any) -> "ServerWriter":
+        info = VersionInfo(check_name(collection), new_version(), embedder_digest, dimension, 0, facts)
+        self._connection.check_free(collection)
+        self._connection.prune(collection)
+        return ServerWriter(self._connection, info)
+
+    def vectors(self, collection: str) -> "Mapping[str, NDArray[np.float32]]":
+        import numpy as np
+
+        try:
+            reader = self.reader(collection)
+        except CollectionNotFound:
+            return {}
+        points = reader.scroll(with_vectors=True)
+        return {point.chunk.digest: np.asarray(point.dense, dtype=np.float32) for point in points}
+
+    def drop(self, collection: str) -> None:
+        from qdrant_client import models
+
+        self.current(collection)
+        with self._connection.reaching() as client:
+            client.update_collection_aliases(
+                [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=collection))]
+            )
+            for version in versions(client, collection):
+                client.delete_collection(physical(collection, version))
+
+
+class ServerReader:
+    """A published version. It holds nothing open; the version stays until two more are published."""
+
+    def __init__(self, connection: Connection, info: VersionInfo) -> None:
+        self.info = info
+        self._connection = connection
+        self._physical = physical(info.collection, info.version)
+
+    def search(self, dense: DenseVector, sparse: SparseVector, limit: int, where: SearchFilter) -> list[Hit]:
+        from qdrant_client import models
+
+        must: list[models.Condition] = [
+            models.FieldCondition(key=name, match=models.MatchValue(value=value))
+            for name, value in conditions(where).items()
+        ]
+        queries: list[tuple[str, Any]] = [(DENSE, checked(self.info, dense).tolist())]
+        if sparse.indices:
+            queries.append((SPARSE, models.SparseVector(indices=sparse.indices, values=sparse.values)))
+        requests = [
+            models.QueryRequest(
+                query=query, using=name, filter=models.Filter(must=must), limit=candidates(limit), with_payload=True
+            )
+            for name, query in queries
+        ]
+        with self._connection.reaching() as client:
+            found = client.query_batch_points(self._physical, requests)
+        return fuse(
+            ([Candidate(point.score, point.payload or {}) for point in ranked.points] for ranked in found), limit
+        )
+
+    def scroll(self, *, with_vectors: bool = False) -> Iterator[Point]:
+        offset = None
+        while True:
+            with self._connection.reaching() as client:
+                records, offset = client.scroll(
+                    self._physical, limit=_BATCH, offset=offset, with_payload=True, with_vectors=with_vectors
+                )
+            for record in records:
+                vectors: Any = record.vector or {}
+                sparse = vectors.get(SPARSE)
+                yield Point(
+                    from_payload(record.payload or {}),
+                    vectors.get(DENSE, []),
+                    SparseVector(sparse.indices, sparse.values) if sparse is not None else SparseVector([], []),
+                )
+            if offset is None:
+                return
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class ServerWriter:
+    """A collection of the server that no alias points at yet."""
+
+    def __init__(self, connection: Connection, info: VersionInfo) -> None:
+        from qdrant_client import models
+
+        self._connection = connection
+        self._info = info
+        self._physical = physical(info.collection, info.version)
+        self._open = True
+        with connection.reaching() as client, warnings.catch_warnings():
+            # The client's in-memory mode, which stands in for a server in tests, warns that it needs no indexes.
+            warnings.simplefilter("ignore", UserWarning)
+            client.create_collection(
+                self._physical,
+                vectors_config={DENSE: models.VectorParams(size=info.dimension, distance=models.Distance.COSINE)},
+                sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+                metadata={METADATA: asdict(info) | {"published": False}},
+            )
+            for name in FILTERED:
+                client.create_payload_index(self._physical, name, models.PayloadSchemaType.KEYWORD, wait=True)
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        from qdrant_client import models
+
+        made = [
+            models.PointStruct(
+                id=point_id(point.chunk),
+                vector={
+                    DENSE: checked(self._info, point.dense).tolist(),
+                    SPARSE: models.SparseVector(indices=point.sparse.indices, values=point.sparse.values),
+                },
+                payload=to_payload(point.chunk),
+            )
+            for point in points
+        ]
+        with self._reaching() as client:
+            for start in range(0, len(made), _BATCH):
+                client.upsert(self._physical, made[start : start + _BATCH], wait=True)
+
+    def publish(self) -> VersionInfo:
+        with self._reaching() as client:
+            _wait_indexed(client, self._physical)
+            self._info = replace(self._info, chunks=client.count(self._physical, exact=True).count)
+        self._connection.publish(self._info)
+        self._open = False
+        self._connection.prune(self._info.collection)
+        log.info(
+            "index.published",
+            collection=self._info.collection,
+            version=self._info.version,
+            chunks=self._info.chunks,
+        )
+        return self._info
+
+    def discard(self) -> None:
+        if self._open:
+            self._open = False
+            with suppress(StoreUnavailable), self._connection.reaching() as client:
+                client.delete_collection(self._physical)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+    @contextmanager
+    def _reaching(self) -> "Iterator[QdrantClient]":
+        if not self._open:
+            raise closed(self._info)
+        with self._connection.reaching() as client:
+            yield client
+
+
+def _wait_indexed(client: "QdrantClient", name: str) -> None:
+    deadline = time.monotonic() + _INDEXING_TIMEOUT_S
+    while client.get_collection(name).status != "green" and time.monotonic() < deadline:
+        time.sleep(0.2)
