@@ -13,7 +13,7 @@ from slipstream.build.durable import Shelf
 from slipstream.build.recipe import Recipe
 from slipstream.build.references import ResolvedModel
 from slipstream.build.registry import RegisteredAdapter
-from slipstream.build.stages import Outputs
+from slipstream.build.stages import Outputs, Status
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.bundle import (
     MANIFEST,
@@ -102,7 +102,7 @@ def existing(bundles_dir: Path, manifest: Manifest) -> Bundle | None:
     return bundle if bundle.manifest == manifest and not list(bundle.problems()) else None
 
 
-def assemble(manifest: Manifest, outputs: Outputs, bundles_dir: Path, progress: Progress) -> Bundle:
+def assemble(manifest: Manifest, outputs: Outputs, bundles_dir: Path, progress: Progress) -> tuple[Bundle, Status]:
     """Write the bundle of ``manifest``, in place of a damaged one; one that another build just wrote is taken.
 
     Raises:
@@ -123,10 +123,10 @@ def assemble(manifest: Manifest, outputs: Outputs, bundles_dir: Path, progress: 
         Bundle.open(aside).verify()
 
     with shelf.locked(manifest.id, lambda: progress(0.0, "waiting for another build of the same bundle")):
-        found = existing(bundles_dir, manifest)
-        if found is None:
-            shelf.put(manifest.id, fill, sum(part.entry.size_bytes for part in copied), "bundle")
-    return found or Bundle.open(bundles_dir / manifest.id)
+        if (found := existing(bundles_dir, manifest)) is not None:
+            return found, "cached"
+        shelf.put(manifest.id, fill, sum(part.entry.size_bytes for part in copied), "bundle")
+    return Bundle.open(bundles_dir / manifest.id), "ran"
 
 
 __all__ = ["Part", "assemble", "existing", "manifest_of", "parts"]

@@ -9,12 +9,12 @@ shape its output and the digests of our own modules that do. Equal inputs, equal
 
 import importlib.util
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,6 +22,9 @@ from slipstream import EnvironmentFault
 from slipstream.build.durable import Shelf
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.bundle import FileEntry, file_entries
+
+Status = Literal["asked", "cached", "ran"]
+"""What a build did for a stage; *asked*: references were looked up, as they are on every build."""
 
 MARKER = "stage.json"
 MADE_ANEW = "made anew"
@@ -112,17 +115,20 @@ class StageCache:
         markers = sorted(self.root.glob(f"{stage}/*/{MARKER}"), key=lambda path: path.stat().st_mtime, reverse=True)
         return next(filter(None, (_read_marker(marker.parent) for marker in markers)), None)
 
-    def plan(self, stages: list[Stage]) -> Iterator[Planned]:
+    def cached(self, stage: Stage, outputs: Outputs) -> StageRecord | None:
+        """The finished output of ``stage`` for its inputs, if there is one."""
+        return self.find(stage.name, stage_digest(stage.name, stage.all_inputs(outputs)))
+
+    def plan(self, stages: Sequence[Stage]) -> Iterator[Planned]:
         """For each stage whether it is cached, and if not, which input changed against its last run."""
         outputs: dict[str, StageRecord] = {}
         for stage in stages:
-            inputs = stage.all_inputs(outputs)
-            record = None if MADE_ANEW in inputs.values() else self.find(stage.name, stage_digest(stage.name, inputs))
+            record = self.cached(stage, outputs)
             if record is not None:
                 outputs[stage.name] = record
                 yield Planned(stage, record)
             else:
-                yield Planned(stage, None, tuple(self._reasons(stage.name, inputs)))
+                yield Planned(stage, None, tuple(self._reasons(stage.name, stage.all_inputs(outputs))))
 
     def _reasons(self, stage: str, inputs: Mapping[str, Any]) -> list[str]:
         newest = self.newest(stage)
@@ -130,8 +136,8 @@ class StageCache:
             return ["it never ran here"]
         return changes(newest.inputs, inputs) or ["its cached output is damaged"]
 
-    def run(self, stage: Stage, outputs: Outputs, progress: Progress) -> tuple[StageRecord, bool]:
-        """The output of ``stage``, and whether it had to be made; waits when another process is making it.
+    def run(self, stage: Stage, outputs: Outputs, progress: Progress) -> tuple[StageRecord, Status]:
+        """The output of ``stage``, made if it has to be; waits when another process is making it.
 
         Raises:
             DiskFull: nothing half made is left.
@@ -139,7 +145,7 @@ class StageCache:
         inputs = stage.all_inputs(outputs)
         digest = stage_digest(stage.name, inputs)
         if (record := self.find(stage.name, digest)) is not None:
-            return record, False
+            return record, "cached"
         shelf = self.shelf(stage.name)
 
         def fill(aside: Path) -> None:
@@ -151,12 +157,12 @@ class StageCache:
 
         with shelf.locked(digest, lambda: progress(0.0, "waiting for another build that makes the same")):
             if (record := self.find(stage.name, digest)) is not None:
-                return record, False
+                return record, "cached"
             shelf.put(digest, fill, stage.needed_bytes, stage.name)
         record = self.find(stage.name, digest)
         if record is None:
             raise EnvironmentFault(f"{shelf.path(digest)} vanished", "let nobody clean the cache during a build")
-        return record, True
+        return record, "ran"
 
     def discard(self, record: StageRecord) -> None:
         """Forget an output that turned out to be damaged."""
@@ -230,6 +236,6 @@ def code_digests(*modules: str) -> dict[str, str]:
 
 
 __all__ = [
-    "LibraryMissing", "Planned", "Stage", "StageCache", "StageRecord", "changes", "code_digests", "digest_of",
+    "LibraryMissing", "Planned", "Stage", "StageCache", "StageRecord", "Status", "changes", "code_digests", "digest_of",
     "library_versions", "stage_digest",
 ]  # fmt: skip

@@ -1,0 +1,119 @@
+"""Real text from source trees, as serving will see it: what quantization observes and the embedder is compared on."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from random import Random
+
+from slipstream import InputError
+from slipstream.build.recipe import Calibration
+from slipstream.build.stages import digest_of
+from slipstream.build.training.wording import ask_and_answer, describe
+from slipstream.ensemble.prompt import render_context, render_messages
+from slipstream.ensemble.retrieval.chunker import chunk_file, embedded_text
+from slipstream.ensemble.retrieval.store import Chunk
+from slipstream.ensemble.retrieval.walk import SourceFile, resolve_root, walk
+from slipstream.ensemble.tokenizer import ChatTokenizer
+
+CONTEXTS = (2, 6)
+RUSSIAN_SHARE = 0.15
+"""Both as in training: how many contexts a prompt has, and how many questions are not English."""
+
+CHUNKING_LIBRARIES = (
+    "tokenizers", "tree-sitter", "tree-sitter-c", "tree-sitter-cpp", "tree-sitter-go", "tree-sitter-java",
+    "tree-sitter-javascript", "tree-sitter-markdown", "tree-sitter-python", "tree-sitter-rust",
+    "tree-sitter-typescript",
+)  # fmt: skip
+CHUNKING_CODE = (
+    "build.calibration",
+    "build.training.wording",
+    "ensemble.retrieval.chunker",
+    "ensemble.retrieval.definitions",
+    "ensemble.retrieval.languages",
+)
+"""What shapes the text beside the sources themselves."""
+
+_AROUND = 128  # tokens of system words, question and answer beside the contexts
+
+
+class NothingToCalibrateOn(InputError):
+    """The calibration sources hold too little code."""
+
+
+def source_files(sources: Sequence[str]) -> list[SourceFile]:
+    """The files of all ``sources`` that an index would take.
+
+    Raises:
+        SourceNotFound: a source names nothing.
+    """
+    return list(walk([resolve_root(source) for source in sources]))
+
+
+def sources_digest(files: Sequence[SourceFile]) -> str:
+    """sha256 over the paths and bytes of ``files``, hex."""
+    return digest_of([[file.repo, file.path, sha256(file.absolute.read_bytes()).hexdigest()] for file in files])
+
+
+def source_chunks(files: Sequence[SourceFile]) -> list[Chunk]:
+    """Every chunk of ``files``, in order.
+
+    Raises:
+        NothingToCalibrateOn: there are fewer than a prompt holds.
+    """
+    chunks = [chunk for file in files for chunk in chunk_file(file.path, file.absolute.read_bytes(), file.repo)]
+    if len(chunks) < CONTEXTS[1]:
+        raise NothingToCalibrateOn(
+            f"the calibration sources hold {len(chunks)} chunks of code; {CONTEXTS[1]} are needed",
+            "name larger source trees in calibration.sources",
+        )
+    return chunks
+
+
+def calibration_sequences(chunks: Sequence[Chunk], tokenizer: ChatTokenizer, options: Calibration) -> list[list[int]]:
+    """Token ids of whole conversations: system words, numbered contexts, question, cited answer, end of turn.
+
+    Returns:
+        ``options.sequences`` sequences of at most ``options.tokens`` ids; equal arguments give equal ids.
+    """
+    random = Random(f"{options.seed}/calibration")  # noqa: S311  # repeatable, not secret
+    return [_conversation(chunks, tokenizer, options.tokens, random) for _ in range(options.sequences)]
+
+
+def _conversation(chunks: Sequence[Chunk], tokenizer: ChatTokenizer, limit: int, random: Random) -> list[int]:
+    contexts = _contexts(chunks, tokenizer, limit - _AROUND, random)
+    random.shuffle(contexts)
+    spoken = [(number, told) for number, chunk in enumerate(contexts, 1) if (told := describe(chunk)) is not None]
+    if spoken:
+        number, told = random.choice(spoken)
+        question, answer = ask_and_answer(told, number, random, russian=random.random() < RUSSIAN_SHARE)
+    else:
+        question, answer = f"What is in {contexts[0].path}?", f"`{contexts[0].symbol or contexts[0].path}` [1]."
+    prompt = tokenizer.encode_chat(render_messages(question, contexts))
+    return [*prompt, *tokenizer.encode(answer), *tokenizer.eos_token_ids[:1]][:limit]
+
+
+def _contexts(chunks: Sequence[Chunk], tokenizer: ChatTokenizer, budget: int, random: Random) -> list[Chunk]:
+    """Some chunks that fit into ``budget`` tokens together: two that stand side by side, as hits do, and strangers."""
+    wanted = random.randint(*CONTEXTS)
+    first = random.randrange(len(chunks))
+    places = [first, (first + 1) % len(chunks), *(random.randrange(len(chunks)) for _ in range(4 * wanted))]
+    taken: list[Chunk] = []
+    for place in places:
+        size = tokenizer.count(render_context(len(taken) + 1, chunks[place]))
+        if size <= budget and chunks[place] not in taken:
+            taken.append(chunks[place])
+            budget -= size
+        if len(taken) == wanted:
+            break
+    return taken or [chunks[first]]
+
+
+def comparison_texts(chunks: Sequence[Chunk], count: int, seed: int) -> list[str]:
+    """What the embedder reads of ``count`` chunks (of all, if there are fewer) drawn by ``seed``."""
+    random = Random(f"{seed}/embedder")  # noqa: S311
+    return [embedded_text(chunk) for chunk in random.sample(list(chunks), min(count, len(chunks)))]
+
+
+__all__ = [
+    "NothingToCalibrateOn", "calibration_sequences", "comparison_texts", "source_chunks", "source_files",
+    "sources_digest",
+]  # fmt: skip

@@ -1,0 +1,198 @@
+"""``slipstream build``, ``bundles`` and ``verify``."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from slipstream import GateError
+from slipstream.ensemble.bundle import MANIFEST, Bundle, BundleError, find_bundle, list_bundles, set_active
+from slipstream.settings import Settings
+
+if TYPE_CHECKING:
+    from slipstream.build.pipeline import BuildReport, PlanReport
+
+
+class BundleRefused(GateError):
+    """A bundle is not what its manifest says, or this host cannot run it."""
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--plan", "plan_only", is_flag=True, help="Print what would run and why, and run nothing.")
+@click.option("--activate/--no-activate", default=True, help="Make the bundle the one that is served by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def build(recipe: str, plan_only: bool, activate: bool, as_json: bool) -> None:
+    """Build an engine bundle from RECIPE: a YAML file, or the name of a shipped recipe (default, base).
+
+    What an earlier build finished is used again as long as its inputs are the same; a build that was killed goes on
+    after its last finished stage.
+
+    \b
+    Example:
+      slipstream build default
+      slipstream build my-recipe.yaml --plan
+    """
+    from slipstream.build.pipeline import Pipeline
+    from slipstream.build.progress import watched
+    from slipstream.build.recipe import load_recipe
+
+    loaded = load_recipe(recipe)
+    with watched() as watcher:
+        pipeline = Pipeline(loaded, Settings(), watcher)
+        plan = pipeline.plan() if plan_only else None
+        report = None if plan_only else pipeline.build(activate=activate)
+    if plan is not None:
+        _show(_plan_document(plan), _plan_lines(plan), as_json=as_json)
+    if report is not None:
+        _show(_build_document(report), _build_lines(report, activated=activate), as_json=as_json)
+
+
+def _show(document: Any, lines: Iterator[str], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(document, ensure_ascii=False))
+        return
+    for line in lines:
+        click.echo(line)
+
+
+def _plan_document(plan: "PlanReport") -> dict[str, Any]:
+    stages = [{"stage": stage, "cached": not reasons, "reasons": reasons} for stage, reasons in plan.stages]
+    return {"release_name": plan.release_name, "bundle": plan.bundle_id, "stages": stages}
+
+
+def _plan_lines(plan: "PlanReport") -> Iterator[str]:
+    yield f"{plan.release_name}  {plan.bundle_id or ''}".rstrip()
+    yield f"{'resolve':>9}  always runs"
+    for stage, reasons in plan.stages:
+        yield f"{stage:>9}  {'would run' if reasons else 'cached'}"
+        yield from (f"{'':>11}{reason}" for reason in reasons)
+
+
+def _build_document(report: "BuildReport") -> dict[str, Any]:
+    return {
+        "bundle": report.bundle.manifest.id,
+        "path": str(report.bundle.path),
+        "release_name": report.bundle.manifest.release_name,
+        "unchanged": report.unchanged,
+        "seconds": round(report.seconds, 3),
+        "stages": [asdict(stage) for stage in report.stages],
+    }
+
+
+def _build_lines(report: "BuildReport", *, activated: bool) -> Iterator[str]:
+    name = f"{report.bundle.manifest.release_name} ({report.bundle.manifest.id})"
+    made = [stage.stage for stage in report.stages if stage.status == "ran"]
+    if report.unchanged:
+        yield f"nothing changed: {name} is up to date, {report.seconds:.1f} s"
+    else:
+        yield f"built {name} in {report.seconds:.1f} s; made: {', '.join(made)}"
+    yield f"  {report.bundle.path}{' (active)' if activated else ''}"
+
+
+@click.command()
+@click.argument("bundle", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def verify(bundle: str | None, as_json: bool) -> None:
+    """Check every byte of BUNDLE and that it fits this host.
+
+    BUNDLE is a path, an id or a release name; the active one by default.
+
+    \b
+    Example:
+      slipstream verify production-v0.1-smollm2-135m-awq-p1
+    """
+    opened = find_bundle(Settings().bundles_dir, bundle)
+    problems = [*opened.problems(), *_host_problems(opened)]
+    files = opened.manifest.files
+    document = {
+        "bundle": opened.manifest.id,
+        "path": str(opened.path),
+        "release_name": opened.manifest.release_name,
+        "sound": not problems,
+        "problems": problems,
+        "files": len(files),
+        "size_bytes": _size_bytes(opened),
+    }
+    if as_json:
+        click.echo(json.dumps(document, ensure_ascii=False))
+    elif not problems:
+        click.echo(
+            f"{opened.manifest.release_name} ({opened.manifest.id}): {len(files)} files as built, fits this host"
+        )
+    if problems:
+        raise BundleRefused(
+            f"{opened.path}: " + "; ".join(problems), "build it anew from the cached stages: slipstream build RECIPE"
+        )
+
+
+def _host_problems(bundle: Bundle) -> Iterator[str]:
+    from slipstream.engines.protocols import HostMismatch
+    from slipstream.engines.registry import target
+
+    try:
+        target(bundle.manifest.engine.target).check_host(bundle.manifest.engine.fingerprint)
+    except HostMismatch as error:
+        yield f"{error.message} ({error.remedy})"
+
+
+@click.command()
+@click.option("--activate", metavar="BUNDLE", help="Make this bundle the one that is served by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def bundles(activate: str | None, as_json: bool) -> None:
+    """List the bundles that were built, newest first; the active one is marked.
+
+    \b
+    Example:
+      slipstream bundles
+      slipstream bundles --activate 3f2a
+    """
+    folder = Settings().bundles_dir
+    if activate is not None:
+        set_active(folder, find_bundle(folder, activate).manifest.id)
+    active = _active_id(folder)
+    rows = [_row(bundle, active) for bundle in list_bundles(folder)]
+    _show(rows, _table(rows), as_json=as_json)
+
+
+def _active_id(folder: Any) -> str | None:
+    try:
+        return find_bundle(folder).manifest.id
+    except BundleError:
+        return None
+
+
+def _row(bundle: Bundle, active: str | None) -> dict[str, Any]:
+    created = datetime.fromtimestamp((bundle.path / MANIFEST).stat().st_mtime, UTC)
+    return {
+        "active": bundle.manifest.id == active,
+        "id": bundle.manifest.id,
+        "release_name": bundle.manifest.release_name,
+        "quantization": bundle.manifest.quantization["method"],
+        "size_bytes": _size_bytes(bundle),
+        "created": created.isoformat(timespec="seconds"),
+    }
+
+
+def _size_bytes(bundle: Bundle) -> int:
+    return sum(entry.size_bytes for entry in bundle.manifest.files)
+
+
+def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    if not rows:
+        yield "no bundle was built yet; try: slipstream build default"
+        return
+    width = max(len(row["release_name"]) for row in rows)
+    yield f"  {'id':16}  {'release name':{width}}  {'quantization':12}  {'MB':>6}  created (UTC)"
+    for row in rows:
+        created = row["created"][:19].replace("T", " ")
+        yield (
+            f"{'*' if row['active'] else ' '} {row['id']:16}  {row['release_name']:{width}}  "
+            f"{row['quantization']:12}  {row['size_bytes'] / 1e6:6.0f}  {created}"
+        )
+
+
+__all__ = ["build", "bundles", "verify"]

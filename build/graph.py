@@ -1,0 +1,177 @@
+"""The stages of a recipe: what each one reads, what shapes its output, and the work itself."""
+
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from slipstream.build.calibration import (
+    CHUNKING_CODE,
+    CHUNKING_LIBRARIES,
+    calibration_sequences,
+    comparison_texts,
+    source_chunks,
+    source_files,
+    sources_digest,
+)
+from slipstream.build.checkpoint import write_tokenizer
+from slipstream.build.merge import merge_adapter
+from slipstream.build.recipe import Recipe
+from slipstream.build.references import ResolvedModel, resolve_model
+from slipstream.build.registry import RegisteredAdapter, Registry
+from slipstream.build.stages import Outputs, Stage, code_digests, digest_of, library_versions
+from slipstream.engines.protocols import Progress
+from slipstream.engines.registry import target
+from slipstream.ensemble.prompt import PROMPT
+from slipstream.ensemble.retrieval.walk import SourceFile
+from slipstream.ensemble.tokenizer import ChatTokenizer
+from slipstream.settings import Settings
+
+_TARGET_CODE = {"openvino": ("engines.openvino.target", "engines.openvino.quantization")}
+_GGUF_GROWTH, _SAFETENSORS_GROWTH = 8, 2
+"""How many times a model's bytes its fp32 checkpoint has, at most: GGUF has 4 bits and more, safetensors 16."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What the references of a recipe mean now; ``sources_sha256`` is over the calibration sources' files."""
+
+    base: ResolvedModel
+    adapter: RegisteredAdapter | None
+    embedder: ResolvedModel
+    sources: list[SourceFile]
+    sources_sha256: str
+
+
+def resolve(recipe: Recipe, settings: Settings, progress: Progress) -> Resolved:
+    """Look every reference of ``recipe`` up, fetching what is not here yet.
+
+    Raises:
+        InputError, EnvironmentFault: see `resolve_model`, `Registry.resolve` and `source_files`.
+    """
+
+    def part(first: float, last: float) -> Progress:
+        return lambda share, doing: progress(first + share * (last - first), doing)
+
+    base = resolve_model(recipe.base_model, settings.cache_dir, part(0.0, 0.5))
+    adapter = None
+    if recipe.adapter is not None:
+        progress(0.5, recipe.adapter)
+        adapter = Registry(settings.registry_uri).resolve(recipe.adapter, settings.cache_dir)
+    embedder = resolve_model(recipe.embedder.model, settings.cache_dir, part(0.6, 0.9))
+    progress(0.9, "reading the calibration sources")
+    sources = source_files(recipe.calibration.sources)
+    return Resolved(base, adapter, embedder, sources, sources_digest(sources))
+
+
+def stages_of(recipe: Recipe, resolved: Resolved) -> list[Stage]:
+    """The cached stages, each after those that it reads."""
+    return [
+        _merge(recipe, resolved),
+        _quantize(recipe, resolved),
+        _compile(recipe, resolved),
+        _embedder(recipe, resolved),
+    ]
+
+
+def _merge(recipe: Recipe, resolved: Resolved) -> Stage:
+    base, adapter, tolerance = resolved.base, resolved.adapter, recipe.merge.tolerance
+
+    def work(outputs: Outputs, out: Path, progress: Progress) -> dict[str, Any]:
+        path = adapter.path if adapter else None
+        report = merge_adapter(base, path, out / "checkpoint", tolerance, progress)
+        write_tokenizer(out / "checkpoint", out / "tokenizer")
+        return {**asdict(report), "context_length": ChatTokenizer(out / "tokenizer").context_length}
+
+    inputs = {
+        "base_model": base.sha256,
+        "adapter": adapter.sha256 if adapter else None,
+        # Without an adapter nothing is folded, and there is nothing to tolerate.
+        "merge": recipe.merge.model_dump() if adapter else None,
+        "libraries": library_versions("torch", "transformers", "peft", "safetensors", "tokenizers", "gguf"),
+        "code": code_digests("build.merge", "build.adapter", "build.checkpoint"),
+    }
+    return Stage("merge", inputs, work, needed_bytes=_checkpoint_bytes(base))
+
+
+def _quantize(recipe: Recipe, resolved: Resolved) -> Stage:
+    engine = target(recipe.target)
+    calibrated = recipe.quantization.method != "none"
+
+    def work(outputs: Outputs, out: Path, progress: Progress) -> dict[str, Any]:
+        merged = outputs["merge"].folder
+        sequences: list[list[int]] = []
+        if calibrated:
+            progress(0.0, "calibration text")
+            tokenizer = ChatTokenizer(merged / "tokenizer")
+            sequences = calibration_sequences(source_chunks(resolved.sources), tokenizer, recipe.calibration)
+        facts = engine.quantize(merged / "checkpoint", recipe.quantization.spec, sequences, out, progress)
+        return {"quantized": facts, "calibration_sha256": digest_of(sequences) if calibrated else None}
+
+    text = {**recipe.calibration.model_dump(mode="json"), "sources": resolved.sources_sha256, "prompt": PROMPT.digest}
+    inputs = {
+        "target": recipe.target,
+        "quantization": recipe.quantization.effective(),
+        "calibration": text if calibrated else None,
+        "libraries": engine.versions() | (library_versions(*CHUNKING_LIBRARIES) if calibrated else {}),
+        "code": code_digests(*_TARGET_CODE[recipe.target], *(CHUNKING_CODE if calibrated else ())),
+    }
+    # The full-precision export lies beside the result until that is written.
+    return Stage("quantize", inputs, work, after=("merge",), needed_bytes=_checkpoint_bytes(resolved.base) * 3 // 2)
+
+
+def _compile(recipe: Recipe, resolved: Resolved) -> Stage:
+    engine = target(recipe.target)
+
+    def work(outputs: Outputs, out: Path, progress: Progress) -> dict[str, Any]:
+        compiled = engine.compile(outputs["quantize"].folder, out, progress)
+        return {
+            "target": compiled.target,
+            "fingerprint": dict(compiled.fingerprint),
+            "versions": dict(compiled.versions),
+        }
+
+    inputs = {
+        "target": recipe.target,
+        "host": {"os": platform.system().lower(), "arch": platform.machine().lower()},
+        "libraries": engine.versions(),
+        "code": code_digests(*_TARGET_CODE[recipe.target]),
+    }
+    return Stage("compile", inputs, work, after=("quantize",), needed_bytes=_engine_bytes(recipe, resolved))
+
+
+def _embedder(recipe: Recipe, resolved: Resolved) -> Stage:
+    options, seed = recipe.embedder, recipe.calibration.seed
+
+    def work(outputs: Outputs, out: Path, progress: Progress) -> dict[str, Any]:
+        from slipstream.build.embedder import export_embedder
+
+        texts = comparison_texts(source_chunks(resolved.sources), options.chunks, seed)
+        return asdict(export_embedder(resolved.embedder, texts, out, progress, options.minimum_cosine))
+
+    inputs = {
+        "embedder": {**options.model_dump(mode="json"), "model": resolved.embedder.sha256},
+        "calibration": {"sources": resolved.sources_sha256, "seed": seed},
+        "libraries": library_versions(
+            "torch", "transformers", "onnx", "onnxruntime", "tokenizers", *CHUNKING_LIBRARIES
+        ),
+        "code": code_digests("build.embedder", *CHUNKING_CODE),
+    }
+    return Stage("embedder", inputs, work, needed_bytes=_size_bytes(resolved.embedder.path) * 2)
+
+
+def _size_bytes(path: Path) -> int:
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _checkpoint_bytes(base: ResolvedModel) -> int:
+    return _size_bytes(base.path) * (_GGUF_GROWTH if base.weights == "gguf" else _SAFETENSORS_GROWTH)
+
+
+def _engine_bytes(recipe: Recipe, resolved: Resolved) -> int:
+    bits = 16 if recipe.quantization.method == "none" else 8  # four bits, their scales, an 8-bit embedding
+    return _checkpoint_bytes(resolved.base) * bits // 32
+
+
+__all__ = ["Resolved", "resolve", "stages_of"]

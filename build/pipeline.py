@@ -1,0 +1,168 @@
+"""The build: resolve → merge → quantize → compile → embedder → bundle, each step only if its inputs changed.
+
+*resolve* always runs, for an alias may have moved; what it fetches is kept by reference. The stages after it are cached
+by the digest of their inputs (`slipstream.build.stages`), and the bundle is kept by its id.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol, TypeVar
+
+import structlog
+
+from slipstream.build.bundle import assemble, existing, manifest_of
+from slipstream.build.durable import DiskFull, free_bytes
+from slipstream.build.graph import Resolved, resolve, stages_of
+from slipstream.build.recipe import Recipe
+from slipstream.build.stages import Outputs, Planned, Stage, StageCache, StageRecord, Status
+from slipstream.engines.protocols import Progress
+from slipstream.ensemble.bundle import Bundle, Manifest, set_active
+from slipstream.ensemble.prompt import PROMPT
+from slipstream.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+STAGES = ("resolve", "merge", "quantize", "compile", "embedder", "bundle")
+
+T = TypeVar("T")
+
+
+class Watcher(Protocol):
+    """Sees the stages go by."""
+
+    def started(self, stage: str) -> None: ...
+
+    def progress(self, stage: str, share: float, doing: str) -> None:
+        """``share`` (0..1) of the stage is done; may be called from any thread, and often."""
+        ...
+
+    def finished(self, stage: str, status: Status, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class StageReport:
+    stage: str
+    status: Status
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """A finished build; ``unchanged`` when no stage had to run."""
+
+    bundle: Bundle
+    stages: tuple[StageReport, ...]
+    seconds: float
+
+    @property
+    def unchanged(self) -> bool:
+        return all(stage.status != "ran" for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """For each stage after *resolve* why it would run; no reasons, and it is cached."""
+
+    stages: tuple[tuple[str, tuple[str, ...]], ...]
+    release_name: str
+    bundle_id: str | None
+
+
+class Pipeline:
+    """One recipe on one home."""
+
+    def __init__(self, recipe: Recipe, settings: Settings, watcher: Watcher) -> None:
+        self._recipe, self._settings, self._watcher = recipe, settings, watcher
+        self._cache = StageCache(settings.cache_dir / "stages")
+        self._reports: list[StageReport] = []
+
+    def plan(self) -> PlanReport:
+        """What `build` would do now; nothing but the references is touched."""
+        resolved = self._resolve()
+        planned = list(self._cache.plan(stages_of(self._recipe, resolved)))
+        outputs = {step.stage.name: step.record for step in planned if step.record is not None}
+        manifest = self._manifest(resolved, outputs) if len(outputs) == len(planned) else None
+        bundle = tuple(self._bundle_reasons(manifest, planned))
+        name = self._recipe.release_name(resolved.base.slug, PROMPT.id)
+        steps = (*((step.stage.name, step.reasons) for step in planned), ("bundle", bundle))
+        return PlanReport(steps, name, manifest.id if manifest else None)
+
+    def _bundle_reasons(self, manifest: Manifest | None, planned: Sequence[Planned]) -> Iterator[str]:
+        if manifest is None:
+            yield from (f"{step.stage.name} runs" for step in planned if step.record is None)
+        elif existing(self._settings.bundles_dir, manifest) is None:
+            present = (self._settings.bundles_dir / manifest.id).exists()
+            yield f"{manifest.id} is damaged" if present else f"there is no bundle {manifest.id}"
+
+    def build(self, *, activate: bool = True) -> BuildReport:
+        """Make what is not there yet, and the bundle of it the active one unless told otherwise.
+
+        Raises:
+            GateError: merged logits or embedder disagree with their originals; there is no bundle then.
+            DiskFull: nothing half made is left.
+            InputError, EnvironmentFault: a reference, the recipe or a library does not fit.
+        """
+        started = perf_counter()
+        resolved = self._resolve()
+        self._cache.sweep()
+        stages = {stage.name: stage for stage in stages_of(self._recipe, resolved)}
+        self._require_room(list(stages.values()))
+        outputs: dict[str, StageRecord] = {}
+        for stage in stages.values():
+            outputs[stage.name] = self._run(stage, stages, outputs)
+        bundle = self._bundle(resolved, stages, outputs)
+        if activate:
+            set_active(self._settings.bundles_dir, bundle.manifest.id)
+        return BuildReport(bundle, tuple(self._reports), perf_counter() - started)
+
+    def _resolve(self) -> Resolved:
+        return self._watch("resolve", lambda progress: (resolve(self._recipe, self._settings, progress), "asked"))
+
+    def _manifest(self, resolved: Resolved, outputs: Outputs) -> Manifest:
+        return manifest_of(self._recipe, resolved.base, resolved.adapter, resolved.embedder, outputs)
+
+    def _require_room(self, stages: Sequence[Stage]) -> None:
+        """Refuse before the first minute of work what would fail after the last."""
+        missing = [step.stage for step in self._cache.plan(stages) if step.record is None]
+        needed_bytes = sum(stage.needed_bytes for stage in missing)
+        # The bundle is a copy of the engine and the embedder.
+        needed_bytes += sum(stage.needed_bytes for stage in missing if stage.name in ("compile", "embedder"))
+        if free_bytes(self._settings.root) < needed_bytes:
+            names = ", ".join(stage.name for stage in missing)
+            raise DiskFull(self._settings.root, needed_bytes, f"what is to be made ({names})")
+
+    def _run(self, stage: Stage, stages: Mapping[str, Stage], outputs: dict[str, StageRecord]) -> StageRecord:
+        """The output of ``stage``; one that it reads and that was damaged on the disk is made anew first."""
+        if self._cache.cached(stage, outputs) is None:
+            for name in stage.after:
+                self._mend(name, stages, outputs)
+        return self._watch(stage.name, lambda progress: self._cache.run(stage, outputs, progress))
+
+    def _mend(self, name: str, stages: Mapping[str, Stage], outputs: dict[str, StageRecord]) -> None:
+        if not outputs[name].is_sound():
+            log.warning("stage_damaged", stage=name, folder=str(outputs[name].folder))
+            self._cache.discard(outputs[name])
+            outputs[name] = self._run(stages[name], stages, outputs)
+
+    def _bundle(self, resolved: Resolved, stages: Mapping[str, Stage], outputs: dict[str, StageRecord]) -> Bundle:
+        manifest = self._manifest(resolved, outputs)
+        found = existing(self._settings.bundles_dir, manifest)
+        if found is not None:
+            return self._watch("bundle", lambda progress: (found, "cached"))
+        for name in stages:
+            self._mend(name, stages, outputs)
+        manifest = self._manifest(resolved, outputs)
+        return self._watch("bundle", lambda progress: assemble(manifest, outputs, self._settings.bundles_dir, progress))
+
+    def _watch(self, stage: str, work: Callable[[Progress], tuple[T, Status]]) -> T:
+        started = perf_counter()
+        self._watcher.started(stage)
+        result, status = work(lambda share, doing: self._watcher.progress(stage, share, doing))
+        seconds = perf_counter() - started
+        self._reports.append(StageReport(stage, status, seconds))
+        self._watcher.finished(stage, status, seconds)
+        return result
+
+
+__all__ = ["STAGES", "BuildReport", "Pipeline", "PlanReport", "StageReport", "Watcher"]
