@@ -15,7 +15,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from slipstream.ensemble.retrieval.definitions import Definition, outline, rows
-from slipstream.ensemble.retrieval.languages import CPP, C, Language, language_of
+from slipstream.ensemble.retrieval.languages import BODIES, CPP, C, Language, language_of
 from slipstream.ensemble.retrieval.store import Chunk
 
 if TYPE_CHECKING:
@@ -27,10 +27,6 @@ _TINY, _TINY_WORDS = 24, 2  # characters and words
 _BARE_HEADER = 100
 """Characters up to which a class's first lines join its first method: a name without a docstring answers nothing."""
 
-_BODIES = frozenset(
-    """block statement_block compound_statement class_body declaration_list field_declaration_list enum_body
-    interface_body constructor_body enumerator_list""".split()  # noqa: SIM905
-)
 _CPP_IN_HEADER = re.compile(rb"^\s*(?:class|namespace|template|using|public:|private:|protected:)\b", re.MULTILINE)
 _AFTER_BLANK, _ANYWHERE = 1_000_000, 2_000_000  # depths of a cut where the syntax offers none
 
@@ -187,7 +183,7 @@ def _spans(definition: Definition, lines: list[str]) -> Iterator[_Span]:
             continue
         if child.first > row:
             is_header = bool(definition.symbol) and row == definition.first
-            if is_header and not child.children and _characters(lines, row, child.first - 1) < _BARE_HEADER:
+            if is_header and _characters(lines, row, child.first - 1) < _BARE_HEADER:
                 child.first = row
             else:
                 yield _Span(row, child.first - 1, definition.symbol, is_rest=not is_header)
@@ -239,7 +235,7 @@ def _cuts(root: "Node", spans: list[_Span], row_count: int) -> dict[int, int]:
         for child in node.named_children:
             first, last = rows(child)
             below_comment = after_comment and first == previous_last + 1
-            if 0 <= previous_last < first and not below_comment and child.type not in _BODIES:
+            if 0 <= previous_last < first and not below_comment and child.type not in BODIES:
                 cuts[first] = min(depth, cuts.get(first, depth))
             if last > first and before[min(last, row_count) + 1] > before[first]:
                 work.append((child, depth + 1))

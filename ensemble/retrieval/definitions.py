@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from slipstream.ensemble.retrieval.languages import MARKDOWN, Language
+from slipstream.ensemble.retrieval.languages import BODIES, MARKDOWN, Language
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -67,7 +67,7 @@ def outline(
             found = _definitions_of(child, language)
             name = qualified_name(found) if found is not None else ""
             if found is None or not name:
-                if last > first:
+                if last > first or child.type in BODIES:
                     work.append((child, parent))
                 continue
             first = _over_comments(lines, first, parent.first, language)

@@ -61,6 +61,12 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+BODIES = _names(
+    """block statement_block compound_statement class_body declaration_list field_declaration_list enum_body
+    interface_body constructor_body enumerator_list"""
+)
+"""Node types that hold what stands between a definition's braces, or below its colon."""
+
 PYTHON = Language(
     name="python",
     suffixes=(".py", ".pyi", ".pyw"),

@@ -1,0 +1,432 @@
+"""What chunks promise: nothing lost, exact lines, good names, for whatever a repository holds."""
+
+import hashlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slipstream.ensemble.retrieval.chunker import BUDGET, chunk_file, embedded_text
+from slipstream.ensemble.retrieval.languages import LANGUAGES, language_of
+from slipstream.ensemble.retrieval.store import Chunk
+from slipstream.ensemble.retrieval.walk import resolve_root, walk
+
+NAMES = [f"source{language.suffixes[0]}" for language in LANGUAGES] + ["source.unknown"]
+
+
+def chunks_of(name: str, text: str) -> list[Chunk]:
+    return chunk_file(name, text.encode(), "repo")
+
+
+def symbols_of(name: str, text: str) -> list[str]:
+    return [chunk.symbol for chunk in chunks_of(name, text)]
+
+
+def named(chunks: list[Chunk], symbol: str) -> list[Chunk]:
+    found = [chunk for chunk in chunks if chunk.symbol == symbol]
+    assert found, f"{symbol} is not among {[chunk.symbol for chunk in chunks]}"
+    return found
+
+
+def ink(text: str) -> int:
+    return len("".join(text.split()))
+
+
+def filler(lines: int, indent: str = "    ", end: str = "") -> str:
+    """Statements, enough of them to make a definition big."""
+    return "".join(f"{indent}value_{number} = compute({number}){end}\n" for number in range(lines))
+
+
+def assert_faithful(chunks: list[Chunk], text: str) -> None:
+    """Every line that is not blank is in a chunk, and a chunk is exactly the lines it says."""
+    lines = text.split("\n")
+    covered: set[int] = set()
+    for chunk in chunks:
+        assert 1 <= chunk.line_start <= chunk.line_end <= len(lines)
+        whole = "\n".join(lines[chunk.line_start - 1 : chunk.line_end])
+        is_part_of_a_long_line = chunk.line_start == chunk.line_end and chunk.text in whole
+        assert chunk.text == whole or is_part_of_a_long_line
+        assert chunk.text.strip()
+        covered.update(range(chunk.line_start, chunk.line_end + 1))
+    missing = [number for number, line in enumerate(lines, 1) if line.strip() and number not in covered]
+    assert not missing
+
+
+# What repositories really hold
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b" \t\r\n", b"\xef\xbb\xbf"])
+def test_a_file_with_nothing_in_it_has_no_chunks(data: bytes) -> None:
+    assert chunk_file("a.py", data, "repo") == []
+
+
+def test_a_syntax_error_costs_no_line_and_not_its_neighbours() -> None:
+    text = "def good():\n    return 1\n\ndef broken(:\n    retrun ((1\n\nclass Fine:\n    def method(self): pass\n"
+    chunks = chunks_of("a.py", text)
+    assert_faithful(chunks, text)
+    assert named(chunks, "good")[0].text == "def good():\n    return 1"
+
+
+def test_latin_1_is_read_where_utf_8_fails() -> None:
+    (chunk,) = chunk_file("a.py", "def straße():\n    return 'é'\n".encode("latin-1"), "repo")
+    assert chunk.text == "def straße():\n    return 'é'"
+    assert chunk.symbol == "straße"
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_name() -> None:
+    (chunk,) = chunk_file("a.py", "\ufeffdef привет(): pass\n".encode(), "repo")
+    assert (chunk.symbol, chunk.text) == ("привет", "def привет(): pass")
+
+
+@pytest.mark.parametrize("ending", ["\r\n", "\r"])
+def test_line_endings_change_no_line_number_and_no_digest(ending: str) -> None:
+    text = "import a\n\n\ndef f():\n    return 1\n\n\nclass C:\n    x = 1\n"
+    assert chunks_of("a.py", text.replace("\n", ending)) == chunks_of("a.py", text)
+
+
+def test_a_form_feed_or_a_line_separator_ends_no_line() -> None:
+    chunks = chunks_of("a.py", "\x0cdef f():\n    return '\u2028\x0b'\n\ndef g(): pass\n")
+    assert [(chunk.symbol, chunk.line_start, chunk.line_end) for chunk in chunks] == [("f", 1, 2), ("g", 4, 4)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 10_000 + ")" * 10_000,
+        "(\n" * 10_000 + ")\n" * 10_000,
+        "{[(" * 20_000,
+        "class A {\n" * 5_000 + "}\n" * 5_000,
+        "".join(" " * depth + "if x:\n" for depth in range(500)),
+        "> " * 5_000,
+    ],
+    ids=["parentheses", "parentheses-on-lines", "open", "classes", "ifs", "quotes"],
+)
+def test_deep_nesting_is_only_source(name: str, text: str) -> None:
+    assert_faithful(chunks_of(name, text), text)
+
+
+def test_a_line_without_end_is_cut_hard() -> None:
+    text = "x = 1\ny = '" + "ab " * 100_000 + "'\nz = 3\n"
+    chunks = chunks_of("a.py", text)
+    assert_faithful(chunks, text)
+    parts = [chunk for chunk in chunks if (chunk.line_start, chunk.line_end) == (2, 2)]
+    assert "".join(part.text for part in parts) == text.split("\n")[1]
+    assert max(len(chunk.text) for chunk in chunks) <= BUDGET
+
+
+def test_thousands_of_definitions_on_one_line_do_not_repeat_the_line() -> None:
+    text = "function f(){}" * 5_000
+    assert sum(len(chunk.text) for chunk in chunks_of("a.js", text)) <= len(text)
+
+
+def test_an_unknown_language_is_cut_at_blank_lines() -> None:
+    paragraph = "".join(f"line {number} of some prose that goes on\n" for number in range(30))
+    chunks = chunks_of("notes.txt", f"{paragraph}\n{paragraph}\n{paragraph}")
+    assert [(chunk.line_start, chunk.line_end) for chunk in chunks] == [(1, 30), (32, 61), (63, 92)]
+    assert {(chunk.language, chunk.symbol) for chunk in chunks} == {("text", "")}
+
+
+# Properties
+
+
+@given(st.text(alphabet="ab1 \t\n\r(){}[]<>:;,.'\"=+*&#@/\\`|é\x00\x0c", max_size=400), st.sampled_from(NAMES))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_covered_in_any_language(text: str, name: str) -> None:
+    chunks = chunks_of(name, text)
+    assert_faithful(chunks, text.replace("\r\n", "\n").replace("\r", "\n"))
+    assert chunks == chunks_of(name, text)
+
+
+@given(st.binary(max_size=400), st.sampled_from(NAMES))
+@settings(max_examples=100, deadline=None)
+def test_any_bytes_are_chunked_without_an_exception(data: bytes, name: str) -> None:
+    for chunk in chunk_file(name, data, "repo"):
+        assert chunk.text.encode()
+
+
+def test_every_line_of_two_real_packages_is_in_a_chunk_within_the_budget() -> None:
+    files = list(walk([resolve_root("pkg:fastapi"), resolve_root("pkg:starlette")]))
+    assert len(files) > 50
+    for file in files:
+        data = file.absolute.read_bytes()
+        chunks = chunk_file(file.path, data, file.repo)
+        assert_faithful(chunks, data.decode().replace("\r\n", "\n"))
+        assert max((ink(chunk.text) for chunk in chunks), default=0) <= BUDGET * 1.05
+        assert len({(chunk.line_start, chunk.symbol, chunk.text) for chunk in chunks}) == len(chunks)
+
+
+def test_chunking_hides_behind_embedding() -> None:
+    """The default embedder takes some 1,000 lines a second; a loaded machine must still be well above it."""
+    files = [(file.path, file.absolute.read_bytes()) for file in walk([resolve_root("pkg:fastapi")])]
+    started = time.process_time()
+    for path, data in files:
+        chunk_file(path, data, "repo")
+    lines = sum(data.count(b"\n") for _, data in files)
+    assert lines / (time.process_time() - started) > 20_000
+
+
+def test_the_digest_is_that_of_the_embedded_text() -> None:
+    (chunk,) = chunks_of("pkg/a.py", "class C:\n    x = 1\n")
+    assert embedded_text(chunk) == "pkg/a.py\nC\nclass C:\n    x = 1"
+    assert chunk.digest == hashlib.sha256(embedded_text(chunk).encode()).hexdigest()
+    (moved,) = chunks_of("pkg/b.py", "class C:\n    x = 1\n")
+    assert moved.digest != chunk.digest  # its path is embedded too
+
+
+# How definitions become chunks
+
+
+def test_a_definition_that_fits_is_one_chunk_and_the_rest_another() -> None:
+    text = "import a\nimport b\n\nLIMIT = compute(a, b)\n\ndef f():\n    return 1\n\nclass C:\n    def m(self): pass\n"
+    chunks = chunks_of("a.py", text)
+    assert [(chunk.symbol, chunk.line_start, chunk.line_end) for chunk in chunks] == [
+        ("", 1, 4),
+        ("f", 6, 7),
+        ("C", 9, 10),
+    ]
+
+
+def test_decorators_and_the_comments_right_above_belong_to_a_definition() -> None:
+    text = (
+        "# about nothing, with a blank line below\n\nx = some(thing)  # a remark\n# about f\n"
+        "@cache\n@other(\n    1\n)\ndef f():\n    pass\n"
+    )
+    chunks = chunks_of("a.py", text)
+    assert [(chunk.symbol, chunk.line_start) for chunk in chunks] == [("", 1), ("f", 4)]
+
+
+def test_a_comment_above_the_first_method_belongs_to_it() -> None:
+    text = f'class Big:\n    """{"Words. " * 20}"""\n\n    # why it starts\n    def start(self):\n{filler(80, " " * 8)}'
+    chunks = chunks_of("a.py", text)
+    assert named(chunks, "Big.start")[0].text.startswith("    # why it starts\n")
+
+
+def test_a_big_class_is_a_header_and_its_methods() -> None:
+    header = f'@final\nclass Big(Base):\n    """{"Words. " * 20}"""\n\n    limit = 3\n'
+    methods = "".join(f"\n    def method_{number}(self):\n{filler(12, ' ' * 8)}" for number in range(5))
+    chunks = chunks_of("a.py", header + methods)
+    assert [chunk.symbol for chunk in chunks] == ["Big", *(f"Big.method_{number}" for number in range(5))]
+    assert chunks[0].text == header.rstrip("\n")
+
+
+def test_a_bare_class_line_stays_with_the_first_method() -> None:
+    text = f"class Big:\n    def first(self):\n{filler(30, ' ' * 8)}\n    def second(self):\n{filler(40, ' ' * 8)}"
+    chunks = chunks_of("a.py", text)
+    assert [(chunk.symbol, chunk.line_start) for chunk in chunks] == [("Big.first", 1), ("Big.second", 34)]
+
+
+def test_a_big_function_is_split_between_statements_not_within_one() -> None:
+    statement = "    total += compute(\n        first_argument,\n        second_argument,\n    )\n"
+    text = "def big(total):\n" + statement * 60
+    chunks = chunks_of("a.py", text)
+    assert len(chunks) > 2
+    assert {chunk.symbol for chunk in chunks} == {"big"}
+    assert all(chunk.text.startswith("    total +=") for chunk in chunks[1:])
+    sizes = [ink(chunk.text) for chunk in chunks]
+    assert min(sizes) > BUDGET // 3
+
+
+def test_a_split_falls_where_the_syntax_is_shallowest() -> None:
+    block = "    if ready:\n" + filler(14, " " * 8)
+    chunks = chunks_of("a.py", "def big(ready):\n" + block * 6)
+    assert all(chunk.text.startswith("    if ready:") for chunk in chunks[1:])
+
+
+def test_a_big_string_is_cut_where_it_must_be() -> None:
+    text = 'def f():\n    return """\n' + "words and words and words\n" * 200 + '"""\n'
+    chunks = chunks_of("a.py", text)
+    assert_faithful(chunks, text)
+    assert {chunk.symbol for chunk in chunks} == {"f"}
+
+
+def test_a_function_within_a_big_function_keeps_its_name() -> None:
+    text = f"def outer():\n{filler(40)}\n    def inner():\n{filler(30, ' ' * 8)}\n    return register(inner, outer)\n"
+    assert symbols_of("a.py", text) == ["outer", "outer.inner", "outer"]
+
+
+def test_a_closing_brace_goes_with_what_it_closes() -> None:
+    method = "\n    void method() {\n" + filler(35, " " * 8, ";") + "    }\n"
+    text = "/** A long enough story about the class, so that its header stands alone. It is told at length. */\n"
+    text += "class Big {\n    int field;\n" + method * 2 + "}\n"
+    chunks = chunks_of("Big.java", text)
+    assert [chunk.symbol for chunk in chunks] == ["Big", "Big.method", "Big.method"]
+    assert chunks[-1].text.endswith("    }\n}")
+
+
+def test_small_statements_of_a_module_share_windows() -> None:
+    text = "".join(f"CONSTANT_{number} = compute_something({number})\n" for number in range(100))
+    chunks = chunks_of("a.py", text)
+    assert_faithful(chunks, text)
+    assert len(chunks) == 3
+
+
+# Names, language by language
+
+PYTHON = "def f(): pass\nasync def g(): pass\nclass C: pass\ntype T = int\nif x:\n    def h(): pass\n"
+JAVASCRIPT = """function add(a, b) { return a + b; }
+const mul = (a, b) => a * b;
+exports.sub = function (a, b) { return a - b; };
+Foo.prototype.bar = function () {};
+export class A { go() {} }
+export default function* gen() {}
+(function () {
+  function inside() { return 1; }
+})();
+"""
+TYPESCRIPT = """export interface Props { a: number }
+export type Id = string;
+export enum Color { Red }
+export abstract class View<T> {}
+namespace N { export function f(): void {} }
+declare function ext(a: number): void;
+export const pick = <T,>(value: T): T => value;
+"""
+GO = """package main
+// Server serves.
+type Server struct {
+	port int
+}
+type (
+	// ID names.
+	ID   int
+	Name = string
+)
+type Runner interface { Run() error }
+func (s *Server) Run() error { return nil }
+func (l List[K, V]) Push(k K) {}
+func main() {}
+"""
+JAVA = """package a.b;
+/** Doc. */
+@Service
+public class A<T> { int m() { return 1; } }
+interface I { void r(); }
+enum E { X }
+record R(int a) {}
+@interface An {}
+"""
+RUST = """use std::fmt;
+/// A point.
+#[derive(Debug)]
+pub struct Point<T> { x: T }
+impl<T> fmt::Display for Line<T> {}
+pub trait Shape { fn area(&self) -> f64; }
+pub type Pair = (i32, i32);
+pub enum Kind { A }
+union U { a: u8 }
+macro_rules! square { ($x:expr) => { $x * $x }; }
+mod tests { fn works() {} }
+fn free() {}
+"""
+C_SOURCE = """#include <stdio.h>
+/* A node. */
+struct node { struct node *next; };
+typedef struct { int a; } pair_t;
+typedef int (*callback)(void *, int);
+enum color { RED };
+union number { int i; };
+#define LONG(x) \\
+    do { \\
+        x; \\
+    } while (0)
+static struct node *find(int (*f)(int)) { return 0; }
+"""
+CPP_SOURCE = """#include <vector>
+template <typename T>
+class Shape { T area() { return t; } };
+enum class Color { Red };
+using Boxes = std::vector<Box>;
+namespace geo { int a; }
+template <typename T>
+T Shape<T>::twice() { return 2; }
+Shape::~Shape() {}
+bool Shape::operator==(const Shape& o) { return true; }
+const std::string& name() { return s; }
+"""
+MARKDOWN_SOURCE = "---\ntitle: x\n---\nIntro.\n\n# Title\n\nText.\n\nOther\n=====\n\n```sh\n# no heading\n```\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "language", "expected"),
+    [
+        ("a.py", PYTHON, "python", "f g C T h"),
+        ("a.js", JAVASCRIPT, "javascript", "add mul exports.sub Foo.prototype.bar A gen inside"),
+        ("a.ts", TYPESCRIPT, "typescript", "Props Id Color View N ext pick"),
+        ("a.tsx", "export const B = () => {\n  return <b>{a}</b>;\n};\n", "typescript", "B"),
+        ("a.go", GO, "go", "Server ID Name Runner Server.Run List.Push main"),
+        ("A.java", JAVA, "java", "A I E R An"),
+        ("a.rs", RUST, "rust", "Point Line Shape Pair Kind U square tests free"),
+        ("a.c", C_SOURCE, "c", "node pair_t callback color number LONG find"),
+        ("a.cpp", CPP_SOURCE, "cpp", "Shape Color Boxes geo Shape.twice Shape.~Shape Shape.operator== name"),
+        ("a.h", C_SOURCE, "c", "node find"),
+        ("b.h", CPP_SOURCE, "cpp", "Shape geo"),
+        ("a.md", MARKDOWN_SOURCE, "markdown", "Title Other"),
+    ],
+)
+def test_every_language_has_its_symbols(name: str, text: str, language: str, expected: str) -> None:
+    chunks = chunks_of(name, text)
+    assert_faithful(chunks, text)
+    assert {chunk.language for chunk in chunks} == {language}
+    assert set(expected.split()) <= {chunk.symbol for chunk in chunks}
+
+
+@pytest.mark.parametrize(
+    ("name", "opening", "method", "symbol"),
+    [
+        ("a.py", "class Big:\n", "    def {}(self):\n        pass\n", "Big.{}"),
+        ("a.js", "export class Big {{\n", "  {}() {{ }}\n", "Big.{}"),
+        ("a.ts", "class Big {{\n", "  {} = () => {{ }};\n", "Big.{}"),
+        ("A.java", "class Big {{\n", "  @Override\n  void {}() {{ }}\n", "Big.{}"),
+        ("a.rs", "impl Show for Big {{\n", "  /// doc\n  fn {}(&self) {{ }}\n", "Big.{}"),
+        ("a.cpp", "namespace n {{\nclass Big {{\n public:\n", "  void {}() {{ }}\n", "n.Big.{}"),
+    ],
+)
+def test_methods_of_a_big_class_are_qualified(name: str, opening: str, method: str, symbol: str) -> None:
+    methods = [f"method_number_{number}" for number in range(80)]
+    text = opening.format() + "".join(method.format(each) for each in methods)
+    text += "" if name.endswith(".py") else "}\n" * opening.count("{{")
+    chunks = chunks_of(name, text)
+    assert_faithful(chunks, text)
+    assert [chunk.symbol for chunk in chunks] == [symbol.format(each) for each in methods]
+
+
+def test_markdown_sections_nest_by_level_and_small_ones_stay_whole() -> None:
+    words = "Some words to fill the section with. " * 30 + "\n"
+    install = "## Install\n\nshort\n\n### Linux\n\nshorter\n"
+    text = f"# Guide\n\n{words}\n{install}\n## Use\n\n{words}\nOther\n-----\n\n{words}"
+    chunks = chunks_of("README.md", text)
+    assert_faithful(chunks, text)
+    assert [(chunk.symbol, chunk.line_start) for chunk in chunks] == [
+        ("Guide", 1),
+        ("Guide > Install", 5),
+        ("Guide > Use", 13),
+        ("Guide > Other", 17),
+    ]
+
+
+@pytest.mark.parametrize(("path", "name"), [("A.PY", "python"), ("x/y.tsx", "typescript"), ("a.hpp", "cpp")])
+def test_a_language_is_known_by_its_suffix(path: str, name: str) -> None:
+    language = language_of(path)
+    assert language is not None
+    assert language.name == name
+
+
+@pytest.mark.parametrize("path", ["Makefile", "a.txt", ".py", "a.lock", ""])
+def test_what_is_no_source_has_no_language(path: str) -> None:
+    assert language_of(path) is None
+
+
+def test_the_grammars_are_imported_on_use() -> None:
+    script = (
+        "import sys, slipstream.ensemble.retrieval.chunker as c\n"
+        "assert not [m for m in sys.modules if m.startswith('tree_sitter')]\n"
+        "c.chunk_file('a.py', b'x = 1', 'r')\n"
+        "print(sorted(m for m in sys.modules if m.startswith('tree_sitter_') and '.' not in m))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path("/"))
+    assert done.stdout.strip() == "['tree_sitter_python']"
