@@ -1,0 +1,121 @@
+"""Recipes: what is shipped, and how a mistake in one is told."""
+
+from pathlib import Path
+
+import pytest
+
+from slipstream.build.recipe import (
+    Recipe,
+    RecipeInvalid,
+    RecipeNotFound,
+    known_keys,
+    load_recipe,
+    nearest_key,
+    parse_recipe,
+    shipped_recipes,
+)
+
+MINIMAL = 'version: "0.1"\nadapter: null\n'
+
+
+def fault(text: str) -> RecipeInvalid:
+    with pytest.raises(RecipeInvalid) as caught:
+        parse_recipe(text, "my.yaml")
+    assert caught.value.message.startswith("my.yaml")
+    assert caught.value.remedy
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("written", "place", "nearest"),
+    [
+        ("quantisation: {method: awq}", "quantisation", "quantization"),
+        ("quantization: {metod: awq}", "quantization.metod", "quantization.method"),
+        ("quantization: {groupsize: 32}", "quantization.groupsize", "quantization.group_size"),
+        ("group_size: 32", "group_size", "quantization.group_size"),  # of another section
+        ("serving: {max_concurency: 4}", "serving.max_concurency", "serving.max_concurrency"),
+    ],
+)
+def test_an_unknown_key_names_its_place_and_the_nearest_known_key(written: str, place: str, nearest: str) -> None:
+    error = fault(MINIMAL + written)
+    assert f"unknown key '{place}'" in error.message
+    assert f"nearest known key is '{nearest}'" in error.message
+    assert error.remedy == f"write {nearest} instead of {place}"
+
+
+def test_every_fault_is_told_at_once() -> None:
+    error = fault("version: 0.1\nquantization: {method: int3, group_size: 0}\nmerge: {tolerance: .nan}")
+    for place in ("version", "adapter is missing", "quantization.method", "quantization.group_size", "merge.tolerance"):
+        assert place in error.message
+
+
+def test_a_version_that_yaml_takes_for_a_number_is_told_how_to_be_written() -> None:
+    assert fault("version: 0.1\nadapter: null").remedy == 'write version: "0.1"'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version: '1'\nversion: '2'\nadapter: null",
+        "version: '1'\nadapter: null\nquantization: {bits: 4, bits: 8}",
+    ],
+)
+def test_a_key_written_twice_is_refused_with_its_line(text: str) -> None:
+    error = fault(text)
+    assert "written twice" in error.message
+    assert "line " in error.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "- a", "word", "a: [", "\t: 1", "? [1, 2]\n: 3", "!!python/object/apply:os.system [a]", "3: 4", "&a [*a]"],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_recipe_is_an_error_of_ours(text: str) -> None:
+    fault(text)
+
+
+def test_a_file_that_is_no_text_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_bytes(b"version: \xff\xfe")
+    with pytest.raises(RecipeInvalid, match="utf-8"):
+        load_recipe(str(tmp_path / "r.yaml"))
+
+
+def test_a_recipe_that_is_not_there_names_the_shipped_ones(tmp_path: Path) -> None:
+    for reference in ("defualt", str(tmp_path), str(tmp_path / "none.yaml")):
+        with pytest.raises(RecipeNotFound) as caught:
+            load_recipe(reference)
+        assert "base, default" in caught.value.remedy
+
+
+def test_a_path_is_read_like_a_shipped_name(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(MINIMAL, encoding="utf-8")
+    assert load_recipe(str(tmp_path / "r.yaml")).adapter is None
+
+
+def test_the_shipped_recipes_are_the_promoted_adapter_in_4_bits_and_the_bare_base() -> None:
+    assert shipped_recipes() == ["base", "default"]
+    default, base = load_recipe("default"), load_recipe("base")
+    assert default.adapter == "models:/code-assistant@production"
+    assert default.quantization.spec.method == "awq"
+    assert default.release_name("smollm2-135m", "p1") == "production-v0.1-smollm2-135m-awq-p1"
+    assert (base.adapter, base.quantization.method) == (None, "none")
+    assert base.release_name("smollm2-135m", "p1") == "base-v0.1-smollm2-135m-fp16-p1"
+
+
+def test_default_yaml_spells_out_the_defaults() -> None:
+    """Whoever copies it sees the values that hold, and the code and the file cannot drift apart."""
+    default = load_recipe("default")
+    assert default == Recipe(version=default.version, adapter=default.adapter)
+
+
+def test_options_that_have_no_effect_are_no_input_of_a_stage() -> None:
+    one = parse_recipe(MINIMAL + "quantization: {method: none, group_size: 64}", "")
+    other = parse_recipe(MINIMAL + "quantization: {method: none, group_size: 128}", "")
+    assert one.quantization.effective() == other.quantization.effective()
+    assert parse_recipe(MINIMAL, "").quantization.effective()["group_size"] == 32
+
+
+def test_every_known_key_is_its_own_nearest() -> None:
+    for key in known_keys(Recipe):
+        assert nearest_key(key) == key
