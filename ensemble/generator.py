@@ -171,19 +171,26 @@ class Generator:
 
     def _run(self) -> None:
         """The sender thread."""
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._ready or self._closing)
-                if not self._ready:
-                    return
-                batch = [self._take(live) for live in self._ready.values()]
-                self._ready.clear()
-            for live, tokens, finish, error in batch:
-                try:
-                    self._send(live, tokens, finish, error)
-                except Exception:  # a broken reader must not silence the others
-                    log.exception("generator.send_failed", generation_id=live.question.generation_id)
-                    self.cancel(live.question.generation_id)
+        while self._send_ready():
+            pass
+
+    def _send_ready(self) -> bool:
+        """Wait for deltas and send them; False when there will be none.
+
+        A call of its own, because its frame goes when it returns: a sink that lingers there keeps Triton from
+        unloading the model.
+        """
+        with self._wake:
+            self._wake.wait_for(lambda: self._ready or self._closing)
+            batch = [self._take(live) for live in self._ready.values()]
+            self._ready.clear()
+        for live, tokens, finish, error in batch:
+            try:
+                self._send(live, tokens, finish, error)
+            except Exception:  # a broken reader must not silence the others
+                log.exception("generator.send_failed", generation_id=live.question.generation_id)
+                self.cancel(live.question.generation_id)
+        return bool(batch) or not self._closing
 
     def _take(self, live: _Live) -> tuple[_Live, list[int], FinishReason | None, str]:
         """Empty the pile of ``live``; the caller holds the lock."""

@@ -1,6 +1,7 @@
 """A running generation: the task that reads its gRPC stream, and what it reads."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,10 @@ from slipstream.api.errors import ApiError, Unavailable, from_ensemble
 from slipstream.ensemble import contracts
 
 log = structlog.get_logger(__name__)
+
+_END_S = 5.0
+"""A call that does not end by itself after its answer is broken off."""
+_ending: set[asyncio.Task[None]] = set()  # an event loop holds its tasks weakly
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +33,16 @@ class Stream:
     """A gRPC stream and the task that reads it.
 
     Cancelling a read of `grpc.aio` cancels the whole call, and Triton drops the responses of a cancelled call while an
-    ensemble step runs on unseen; so reading belongs to a task of its own, which outlives the request it serves.
+    ensemble step runs on unseen; so reading belongs to a task of its own, which outlives the request it serves. For the
+    same reason an answered call is read to its very end: Triton keeps what belongs to a call that was cancelled while
+    it was closing, and then cannot unload the model.
     """
 
     def __init__(self, call: Any, address: str) -> None:
         self._call = call
         self._address = address
         self._queue: asyncio.Queue[Piece | ApiError | None] = asyncio.Queue()
+        self._answered = asyncio.Event()
         self._reader = asyncio.create_task(self._read())
 
     async def next(self, wait_s: float) -> Piece | None:
@@ -53,29 +61,42 @@ class Stream:
         return item
 
     async def ends_within(self, wait_s: float) -> bool:
-        """Wait for the end, dropping what still comes."""
-        await asyncio.wait((self._reader,), timeout=wait_s)
-        return self._reader.done()
+        """Wait for the answer's end, dropping what still comes."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._answered.wait()
+        return self._answered.is_set()
 
     def close(self) -> None:
-        self._reader.cancel()
-        self._call.cancel()
+        """Let an answered call end by itself; break off any other."""
+        if not self._answered.is_set():
+            self._reader.cancel()
+            self._call.cancel()
+        elif not self._reader.done():
+            _ending.add(self._reader)
+            self._reader.add_done_callback(_ending.discard)
+            asyncio.get_running_loop().call_later(_END_S, self._call.cancel)
 
     async def _read(self) -> None:
         try:
             async for result, error in self._call:
                 if error is not None:
-                    self._queue.put_nowait(refusal(error.message(), self._address))
-                    break
+                    self._end(refusal(error.message(), self._address))
+                    continue
                 response = result.get_response()
                 if response.raw_output_contents:
                     self._queue.put_nowait(_piece(response))
                 if response.parameters["triton_final_response"].bool_param:
-                    break
+                    self._end(None)
         except grpc.aio.AioRpcError as error:
-            self._queue.put_nowait(refusal(error.details() or "", self._address))
+            self._end(refusal(error.details() or "", self._address))
         finally:
-            self._queue.put_nowait(None)
+            self._end(None)
+
+    def _end(self, item: ApiError | None) -> None:
+        if not self._answered.is_set():
+            self._queue.put_nowait(item)
+            self._answered.set()
 
 
 def _piece(response: Any) -> Piece:
