@@ -106,7 +106,7 @@ class Supervisor:
         backends = installation.write_backends(folder / "backends")
         with suppress(FileNotFoundError):
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
-        prefix = f"slipstream-{os.getpid()}-"
+        prefix = f"slipstream-{os.getpid()}-{self._ports.grpc}-"
         arguments = command(installation, repository, backends, self._ports, prefix)
         env = environment(installation, self._settings)
         self._set_state("starting")
