@@ -22,6 +22,8 @@ _CHUNK_FIELDS = tuple(Chunk.__dataclass_fields__)
 # Cormack, Clarke and Büttcher, *Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods*,
 # SIGIR 2009: 60, found in their pilot and not critical.
 _RRF_K = 60
+# A matrix product sums equal rows in different orders, so equal vectors may differ by some units of float32's 6e-8.
+_SAME = 1e-6
 
 
 class Candidate(NamedTuple):
@@ -77,7 +79,7 @@ def fuse(lists: Iterable[Sequence[Candidate]], limit: int) -> list[Hit]:
     for ranked in lists:
         rank, last = 0, None
         for position, candidate in enumerate(sorted(ranked, key=lambda candidate: -candidate.score), start=1):
-            if candidate.score != last:
+            if last is None or last - candidate.score > _SAME * abs(last):
                 rank, last = position, candidate.score
             place = _place(candidate.payload)
             scores[place] = scores.get(place, 0.0) + 1 / (_RRF_K + rank)

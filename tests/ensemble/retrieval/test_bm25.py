@@ -5,6 +5,7 @@ import sys
 import unicodedata
 
 import pytest
+
 from slipstream.ensemble.retrieval.bm25 import AVERAGE_TERMS, encode_document, encode_query, term_id, terms
 
 

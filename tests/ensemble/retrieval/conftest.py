@@ -1,0 +1,33 @@
+"""A vector store of each kind; the client's in-memory mode stands in for a Qdrant server."""
+
+import socket
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from slipstream.ensemble.retrieval.edge import EdgeStore
+from slipstream.ensemble.retrieval.server import ServerStore
+from slipstream.ensemble.retrieval.store import VectorStore
+
+
+@pytest.fixture(params=["edge", "server"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
+    if request.param == "edge":
+        yield EdgeStore(tmp_path / "index")
+        return
+    from qdrant_client import QdrantClient
+
+    client = QdrantClient(":memory:")
+    yield ServerStore(client, "memory", abandoned_after=timedelta(0))
+    client.close()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port of 127.0.0.1 where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
