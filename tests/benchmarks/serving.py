@@ -9,13 +9,13 @@ Run: ``python -m tests.benchmarks.serving`` (after ``make run`` has built the bu
 """
 
 import asyncio
+import itertools
 import statistics
-import threading
 import time
 from collections.abc import Sequence
 
-from slipstream.engines.protocols import Emit, GenerationRequest, Runtime, RuntimeOptions, Sampling, TokenDelta
-from slipstream.engines.registry import runtime
+from slipstream.engines.openvino.pipeline import EngineConfig, Generation, add_request, load_pipeline
+from slipstream.engines.protocols import RuntimeOptions, Sampling
 from slipstream.ensemble.bundle import Bundle, find_bundle
 from slipstream.ensemble.tokenizer import ChatTokenizer
 from slipstream.settings import Settings
@@ -36,59 +36,54 @@ def conversation(number: int, salt: str) -> list[dict[str, str]]:
 
 
 class InProcess:
-    """The engine without Triton and facade, driven as the generator model drives it."""
+    """The bare engine: a loop over `ContinuousBatchingPipeline.step` in this process, nothing else around it."""
 
-    def __init__(self, engine: Runtime, tokenizer: ChatTokenizer) -> None:
-        self._engine = engine
-        self._tokenizer = tokenizer
-        self._count = 0
+    def __init__(self, bundle: Bundle) -> None:
+        serving = bundle.manifest.serving
+        options = RuntimeOptions(max_concurrency=serving.max_concurrency, kv_cache_bytes=serving.kv_cache_bytes)
+        self._config = EngineConfig(bundle.engine_dir, options)
+        self._pipeline = load_pipeline(bundle.engine_dir, options, self._config)
+        self._tokenizer = ChatTokenizer(bundle.tokenizer_dir)
+        self._numbers = itertools.count()
 
     def run(
         self, conversations: Sequence[list[dict[str, str]]], concurrency: int, max_tokens: int
     ) -> tuple[int, float]:
         """Generate all with ``concurrency`` in flight; completion tokens and wall seconds."""
-        prompts = [self._tokenizer.encode_chat(messages) for messages in conversations]
-        slots, tokens, lock = threading.Semaphore(concurrency), 0, threading.Lock()
-        finished = threading.Semaphore(0)
-
-        def emit(delta: TokenDelta) -> None:
-            nonlocal tokens
-            with lock:
-                tokens += len(delta.token_ids)
-            if delta.finish_reason:
-                slots.release()
-                finished.release()
-
         started = time.perf_counter()
-        for prompt in prompts:
-            slots.acquire()
-            self._submit(prompt, max_tokens, emit)
-        for _ in prompts:
-            finished.acquire()
+        waiting = [self._tokenizer.encode_chat(messages) for messages in reversed(conversations)]
+        running: list[Generation] = []
+        tokens = 0
+        while waiting or running:
+            while waiting and len(running) < concurrency:
+                running.append(self._add(waiting.pop(), max_tokens))
+            self._pipeline.step()
+            for generation in list(running):
+                new, finish, error = generation.read()
+                tokens += len(new)
+                if error:
+                    raise RuntimeError(error)
+                if finish:
+                    running.remove(generation)
         return tokens, time.perf_counter() - started
 
     def ttft_s(self, messages: list[dict[str, str]]) -> float:
         """Seconds from the messages to the first token of one lone stream."""
-        first, done = threading.Event(), threading.Event()
-
-        def emit(delta: TokenDelta) -> None:
-            if delta.token_ids:
-                first.set()
-            if delta.finish_reason:
-                first.set()
-                done.set()
-
         started = time.perf_counter()
-        self._submit(self._tokenizer.encode_chat(messages), 2, emit)
-        first.wait()
-        elapsed = time.perf_counter() - started
-        done.wait()
-        return elapsed
+        generation = self._add(self._tokenizer.encode_chat(messages), 2)
+        new: list[int] = []
+        finish: str | None = None
+        first: float | None = None
+        while not finish:
+            self._pipeline.step()
+            new, finish, _ = generation.read()
+            if new and first is None:
+                first = time.perf_counter()
+        return (first or time.perf_counter()) - started
 
-    def _submit(self, prompt: list[int], max_tokens: int, emit: Emit) -> None:
-        self._count += 1
+    def _add(self, prompt: list[int], max_tokens: int) -> Generation:
         sampling = Sampling(max_tokens=max_tokens)
-        self._engine.submit(GenerationRequest(f"in-process-{self._count}", prompt, sampling), emit)
+        return add_request(self._pipeline, next(self._numbers), prompt, sampling, self._config.eos_token_ids)
 
 
 def served_run(server: Server, conversations: Sequence[list[dict[str, str]]]) -> tuple[int, float]:
@@ -140,27 +135,17 @@ def added_ttft(local: InProcess, server: Server) -> None:
     )
 
 
-def in_process(bundle: Bundle) -> Runtime:
-    serving = bundle.manifest.serving
-    options = RuntimeOptions(max_concurrency=serving.max_concurrency, kv_cache_bytes=serving.kv_cache_bytes)
-    return runtime(bundle.manifest.engine.target, bundle.engine_dir, options)
-
-
 def main() -> None:
     settings = Settings()
     bundle = find_bundle(settings.bundles_dir)
     print(f"machine: {machine()}\nbundle: {bundle.manifest.release_name} {bundle.manifest.id}")
-    engine = in_process(bundle)
-    try:
-        with serve(settings.root / "logs" / "benchmark-serving.log") as server:
-            local = InProcess(engine, ChatTokenizer(bundle.tokenizer_dir))
-            warm = [conversation(number, "warm-") for number in range(STREAMS)]
-            local.run(warm, STREAMS, MAX_TOKENS)
-            served_run(server, warm)
-            throughput(local, server)
-            added_ttft(local, server)
-    finally:
-        engine.close()
+    local = InProcess(bundle)
+    with serve(settings.root / "logs" / "benchmark-serving.log") as server:
+        warm = [conversation(number, "warm-") for number in range(STREAMS)]
+        local.run(warm, STREAMS, MAX_TOKENS)
+        served_run(server, warm)
+        throughput(local, server)
+        added_ttft(local, server)
 
 
 if __name__ == "__main__":
