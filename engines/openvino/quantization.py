@@ -22,7 +22,7 @@ _PASSES = {
     "Statistics collection": (0.30, 0.50),
     "Applying data-aware AWQ": (0.50, 0.70),
     "Applying AWQ": (0.50, 0.70),
-    "Applying Scale Estimation": (0.50, 0.90),
+    "Applying Scale Estimation": (0.70, 0.90),
     "Applying GPTQ": (0.50, 0.90),
     "Applying Weight Compression": (0.90, 0.99),
 }
@@ -50,7 +50,7 @@ def check_spec(checkpoint: Path, spec: QuantizationSpec, calibration: Sequence[S
     if not any(calibration):
         raise UnsupportedSpec(f"{spec.method} needs calibration text; there is none", "set calibration in the recipe")
     widths = quantized_widths(checkpoint)
-    if any(width % spec.group_size for width in widths):
+    if spec.group_size < 1 or any(width % spec.group_size for width in widths):
         fitting = [size for size in (256, 128, 64, 32, 16) if all(width % size == 0 for width in widths)]
         raise GroupSizeMismatch(
             f"group size {spec.group_size} does not divide every input width of the checkpoint "
@@ -176,8 +176,10 @@ def _quiet_libraries() -> Iterator[None]:
 
 @contextmanager
 def _pass_progress(progress: Progress) -> Iterator[None]:
-    """Turn the bars that NNCF draws on stdout into calls of ``progress``."""
+    """Turn the bars that NNCF draws on stdout into calls of ``progress``, whose share never goes back."""
     from nncf.common.logging import track_progress
+
+    furthest = 0.0
 
     def observed(base: Any) -> Any:
         class Observed(base):  # type: ignore[misc]
@@ -189,8 +191,9 @@ def _pass_progress(progress: Progress) -> Iterator[None]:
                 total = options.get("total") or (len(sequence) if hasattr(sequence, "__len__") else 1)
                 for number, item in enumerate(sequence, 1):
                     yield item
-                    share = first + (last - first) * min(number / total, 1.0)
-                    progress(share, str(options.get("description", "")))
+                    nonlocal furthest
+                    furthest = max(furthest, first + (last - first) * min(number / total, 1.0))
+                    progress(furthest, str(options.get("description", "")))
 
         return Observed
 

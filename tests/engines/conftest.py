@@ -1,0 +1,85 @@
+"""An engine compiled from a Llama of two layers: real OpenVINO, loaded in about a second."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from slipstream.engines.openvino.runtime import OpenVinoRuntime
+from slipstream.engines.openvino.target import OpenVinoTarget
+from slipstream.engines.protocols import (
+    GenerationRequest,
+    QuantizationSpec,
+    Runtime,
+    RuntimeOptions,
+    Sampling,
+    TokenDelta,
+)
+from tests.tiny_llama import write_tiny_checkpoint
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def engine(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16-bit weights, for an end-of-sequence token that it never picks: it generates until it is told to stop."""
+    quantized, out = tmp_path_factory.mktemp("quantized"), tmp_path_factory.mktemp("engine")
+    target = OpenVinoTarget()
+    target.quantize(checkpoint, QuantizationSpec(method="none"), [], quantized, lambda *_: None)
+    target.compile(quantized, out, lambda *_: None)
+    return out
+
+
+@pytest.fixture(scope="module")
+def runtime(engine: Path) -> Iterator[OpenVinoRuntime]:
+    """One for a module's tests; each has to leave it without live requests."""
+    loaded = OpenVinoRuntime(engine, RuntimeOptions(max_concurrency=4, kv_cache_bytes=4 * 1024**2))
+    yield loaded
+    loaded.close()
+
+
+class Reader:
+    """Collects the deltas of one generation."""
+
+    def __init__(self, runtime: Runtime, generation_id: str, prompt: list[int], sampling: Sampling) -> None:
+        self.generation_id = generation_id
+        self.deltas: list[TokenDelta] = []
+        self.tokens: list[int] = []
+        self._changed = threading.Condition()
+        runtime.submit(GenerationRequest(generation_id, prompt, sampling), self)
+
+    def __call__(self, delta: TokenDelta) -> None:
+        with self._changed:
+            self.deltas.append(delta)
+            self.tokens.extend(delta.token_ids)
+            self._changed.notify_all()
+
+    @property
+    def ends(self) -> list[str]:
+        """Every finish reason that came; more than one is a defect."""
+        return [delta.finish_reason for delta in self.deltas if delta.finish_reason]
+
+    def wait_for(self, tokens: int) -> "Reader":
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.tokens) >= tokens, 20), f"{self.deltas[-2:]}"
+        return self
+
+    def wait(self) -> "Reader":
+        """Until the end."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.ends, 20), f"{self.generation_id} never ended"
+        return self
+
+
+def with_eos(engine: Path, token: int, out: Path) -> Path:
+    """A copy of ``engine`` that takes ``token`` for the end of a sequence."""
+    shutil.copytree(engine, out)
+    config = out / "generation_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "eos_token_id": [token]}))
+    return out
