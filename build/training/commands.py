@@ -1,6 +1,7 @@
 """`slipstream train` and `slipstream register`."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ def train(*, as_json: bool, **given: Any) -> None:
     """
     from slipstream.build.training.run import train_and_register
 
+    # Threads that spin at barriers halve the speed of training on a machine that does anything else.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     settings = Settings()
     options = _run_options(settings, **given)
     with _progress_bar() as progress:

@@ -35,9 +35,12 @@ BOTH_SHARE = 0.1
 """Share of questions that ask for two symbols and need two citations."""
 SIGNATURE_SHARE = 0.2
 """Largest share of pages made around a bare signature: code without documentation is plentiful and says less."""
-CONTEXT_COUNTS = (2, 6)
+CONTEXT_COUNTS = (2, 8)
 SMALLEST_PAGE = 200
 """Tokens. Pages are between this and `DatasetOptions.context_tokens`, uniformly: short ones are cheap to learn from."""
+SMALLEST_CONTEXT = 32
+LONGEST_CONTEXTS = (80, 120, 200, 400)
+"""Tokens. Served contexts are whole chunks, of which few fit; short ones teach larger numbers for the same price."""
 NEIGHBOURS = 14
 
 
@@ -147,21 +150,24 @@ class _SampleMaker:
 
     def _contexts(self, point: Point, described: Described, split: Split, random: Random) -> tuple[Chunk, ...] | None:
         """The page around ``point``; None when its evidence does not fit or it has too few neighbours."""
-        total = random.randint(*CONTEXT_COUNTS)
-        budget = max(random.randint(SMALLEST_PAGE, max(SMALLEST_PAGE, self._options.context_tokens)) // total, 70)
-        gold = shorten(point.chunk, max(budget, 110), self._count)
+        budget = random.randint(SMALLEST_PAGE, max(SMALLEST_PAGE, self._options.context_tokens))
+        longest = random.choice(LONGEST_CONTEXTS)
+        gold = shorten(point.chunk, max(longest, 120), self._count)
         if gold is None or not supports(gold.text, described):
             return None
-        contexts = [gold]
-        names = {_short_name(gold)}
+        contexts, names = [gold], {_short_name(gold)}
+        budget -= self._count(gold.text)
         for chunk in self._neighbours(point, split):
-            short = shorten(chunk, budget, self._count)
+            short = shorten(chunk, min(longest, budget), self._count)
+            if short is None or budget < SMALLEST_CONTEXT or len(contexts) == CONTEXT_COUNTS[1]:
+                break
             # The same name twice on a page would make a question about it undecidable.
-            if len(contexts) < total and short is not None and _short_name(chunk) not in names:
+            if _short_name(chunk) not in names:
                 contexts.append(short)
                 names.add(_short_name(chunk))
+                budget -= self._count(short.text)
         random.shuffle(contexts)
-        return tuple(contexts) if len(contexts) == total else None
+        return tuple(contexts) if len(contexts) >= CONTEXT_COUNTS[0] else None
 
     def _ask(
         self, contexts: tuple[Chunk, ...], first: Described, questions: int, split: Split, page: int, random: Random
@@ -211,14 +217,13 @@ def shorten(chunk: Chunk, budget: int, count_tokens: CountTokens) -> Chunk | Non
     """The first whole lines of ``chunk`` within ``budget`` tokens, or None if not even the first one fits."""
     kept: list[str] = []
     used = 0
-    for line in chunk.text.splitlines(keepends=True):
-        used += count_tokens(line)
+    for line in chunk.text.removesuffix("\n").split("\n"):  # not splitlines(), which also splits at form feeds
+        used += count_tokens(line + "\n")
         if used > budget:
             break
         kept.append(line)
-    if not "".join(kept).strip():
-        return None
-    return replace(chunk, text="".join(kept), line_end=chunk.line_start + len(kept) - 1)
+    text = "\n".join(kept)
+    return replace(chunk, text=text, line_end=chunk.line_start + len(kept) - 1) if text.strip() else None
 
 
 def _short_name(chunk: Chunk) -> str:

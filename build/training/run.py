@@ -93,6 +93,8 @@ def train_and_register(
 
 def train_adapter(options: RunOptions, settings: Settings, progress: Progress) -> Trained:
     """Make the dataset, evaluate the base, train, evaluate again, save. See `train_and_register` for what is raised."""
+    import torch
+
     out = options.out or settings.root / "adapters" / f"{options.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     if out.exists():
         raise OutputTaken(f"{out} is there already", "choose another --out, or move it away")
@@ -100,6 +102,8 @@ def train_adapter(options: RunOptions, settings: Settings, progress: Progress) -
     try:
         base = resolve_model(options.base_model, settings.cache_dir, _part(progress, 0.0, 0.02))
         model, tokenizer = load_checkpoint(base)
+        frozen: torch.nn.Module = model
+        frozen.to(torch.bfloat16 if options.training.bf16 else torch.float32)  # the LoRA matrices come in fp32
         progress(0.02, "making the dataset")
         dataset = build_dataset(reader, lambda text: len(tokenizer.encode(text)), options.dataset)
     finally:

@@ -32,7 +32,7 @@ class TrainOptions:
 
     Attributes:
         batch_size: pages of one optimizer step; each has several questions.
-        bf16: matrix products in bfloat16 (autocast), weights and optimizer in fp32.
+        bf16: matrix products in bfloat16 (autocast); LoRA matrices and optimizer in fp32.
     """
 
     rank: int = 8

@@ -58,7 +58,7 @@ class Described:
 
 def describe(chunk: Chunk) -> Described | None:
     """What ``chunk`` says about its own symbol, or None where it says nothing that can be repeated."""
-    if not chunk.symbol or len(chunk.symbol) > 60:
+    if not chunk.symbol or len(chunk.symbol) > 60 or chunk.symbol.endswith("__"):  # every class has its __init__
         return None
     documentation = _python_docstring(chunk) if chunk.language == "python" else _leading_comment(chunk.text)
     parameters = _python_parameters(chunk) if chunk.language == "python" else ""
