@@ -41,6 +41,10 @@ class StoreUnavailable(EnvironmentFault):
     """The index cannot be opened or the server does not answer."""
 
 
+class IndexDamaged(StoreUnavailable):
+    """What lies on the disk is not what was published. Building the collection anew is the way out of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of source. Lines are 1-based and inclusive; ``text`` is those lines of the file, as they are.
@@ -138,6 +142,7 @@ class VectorStore(Protocol):
 
         Raises:
             CollectionNotFound: nothing of that name was published.
+            IndexDamaged: an indexer may go on as if there were nothing.
         """
         ...
 
@@ -146,7 +151,8 @@ class VectorStore(Protocol):
 
         Raises:
             CollectionNotFound: nothing of that name was published.
-            StoreUnavailable: it is damaged, or another process holds it.
+            IndexDamaged: its files are not what was published.
+            StoreUnavailable: another process holds it, or the server does not answer.
         """
         ...
 
@@ -155,7 +161,7 @@ class VectorStore(Protocol):
         ...
 
     def vectors(self, collection: str) -> "Mapping[str, NDArray[np.float32]]":
-        """Chunk digest -> dense vector [dimension] of the published version, empty when there is none.
+        """Chunk digest -> dense vector [dimension] of the published version, empty when there is none or it is damaged.
 
         Works while a server holds the collection open, so that an indexer reuses the vectors of unchanged chunks.
         Whether they come from the same embedder is the caller's to check (`current`).

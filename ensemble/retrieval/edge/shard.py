@@ -105,7 +105,8 @@ class SharedShard:
 
         Raises:
             FileNotFoundError: the version was removed.
-            StoreUnavailable: another process has it open, or its files are not what was published.
+            IndexDamaged: its files are not what was published.
+            StoreUnavailable: another process has it open.
         """
         path = (folder.version_path(info.version) / "shard").resolve()
         with cls._guard:
@@ -143,5 +144,5 @@ def _load(folder: CollectionFolder, path: Path, info: VersionInfo, expected: Map
         raise folder.damaged(f"version {info.version}, {wrong[0]} (and {len(wrong) - 1} more files)")
     with engine(f"The index of {folder.collection!r} cannot be opened", remedy(folder.collection)):
         shard = edge.EdgeShard.load(str(path))
-        log.info("index.opened", collection=info.collection, version=info.version, chunks=info.chunks)
-        return shard
+    log.info("index.opened", collection=info.collection, version=info.version, chunks=info.chunks)
+    return shard

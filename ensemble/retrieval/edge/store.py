@@ -16,7 +16,10 @@ from slipstream.ensemble.retrieval.edge.vectors import VectorWriter, read_vector
 from slipstream.ensemble.retrieval.edge.versions import CollectionFolder, FileLock, remove_tree
 from slipstream.ensemble.retrieval.hits import DENSE, SPARSE, Candidate, candidates, conditions, from_payload, fuse
 from slipstream.ensemble.retrieval.store import (
+    CollectionNameInvalid,
+    CollectionNotFound,
     DenseVector,
+    IndexDamaged,
     Point,
     SparseVector,
     StoreUnavailable,
@@ -47,7 +50,7 @@ class EdgeStore:
         found = []
         for path in sorted(self._index_dir.iterdir()) if self._index_dir.is_dir() else ():
             if not path.name.startswith(".") and (path / "CURRENT").exists():
-                with suppress(StoreUnavailable):
+                with suppress(IndexDamaged, CollectionNameInvalid):
                     found.append(self.current(path.name))
         return found
 
@@ -78,13 +81,14 @@ class EdgeStore:
 
     def vectors(self, collection: str) -> "Mapping[str, NDArray[np.float32]]":
         folder = CollectionFolder(self._index_dir, collection)
-        while folder.pointer():
+        try:
             info, _ = folder.current()
-            try:
-                return read_vectors(folder.version_path(info.version), info.dimension)
-            except (OSError, ValueError) as error:
-                folder.raise_if_current(info.version, error)
-        return {}
+            return read_vectors(folder.version_path(info.version), info.dimension)
+        except CollectionNotFound:
+            return {}
+        except (IndexDamaged, OSError, ValueError) as error:
+            log.warning("index.vectors_damaged", collection=collection, error=str(error))
+            return {}
 
     def drop(self, collection: str) -> None:
         folder = CollectionFolder(self._index_dir, collection)

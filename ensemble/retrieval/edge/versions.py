@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from slipstream.ensemble.retrieval.store import (
-    StoreUnavailable,
+    IndexDamaged,
     VersionInfo,
     check_name,
     is_version,
@@ -94,7 +94,7 @@ class CollectionFolder:
         """The published version, then the one before it if there was one; empty if nothing was published.
 
         Raises:
-            StoreUnavailable: the pointer is there and says nothing sensible.
+            IndexDamaged: the pointer is there and says nothing sensible.
         """
         try:
             lines = (self.path / "CURRENT").read_text(encoding="ascii").splitlines()
@@ -111,7 +111,7 @@ class CollectionFolder:
 
         Raises:
             CollectionNotFound: nothing was published.
-            StoreUnavailable: pointer or facts are damaged.
+            IndexDamaged: pointer or facts are damaged.
         """
         while pointer := self.pointer():
             try:
@@ -141,7 +141,9 @@ class CollectionFolder:
         for folder, _, names in os.walk(building):
             for name in (*names, "."):
                 _sync(Path(folder) / name)
-        before = self.pointer()[:1]
+        before: list[str] = []
+        with suppress(IndexDamaged):  # this version repairs it
+            before = self.pointer()[:1]
         building.rename(self.version_path(info.version))
         aside = self.path / ".CURRENT"
         aside.write_text("\n".join([info.version, *before]) + "\n", encoding="ascii")
@@ -172,8 +174,8 @@ class CollectionFolder:
         if self.pointer()[:1] == [version]:
             raise self.damaged(f"version {version}: {error}") from error
 
-    def damaged(self, what: str) -> StoreUnavailable:
-        return StoreUnavailable(f"The index of {self.collection!r} is damaged: {what}", remedy(self.collection))
+    def damaged(self, what: str) -> IndexDamaged:
+        return IndexDamaged(f"The index of {self.collection!r} is damaged: {what}", remedy(self.collection))
 
 
 def remove_tree(path: Path) -> None:
