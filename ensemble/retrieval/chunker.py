@@ -15,7 +15,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from slipstream.ensemble.retrieval.definitions import Definition, outline, rows
-from slipstream.ensemble.retrieval.languages import BODIES, CPP, C, Language, language_of
+from slipstream.ensemble.retrieval.languages import CPP, C, Language, language_of
 from slipstream.ensemble.retrieval.store import Chunk
 
 if TYPE_CHECKING:
@@ -48,8 +48,6 @@ def chunk_file(path: str, data: bytes, repo: str) -> list[Chunk]:
     language is cut into windows at its blank lines, with ``language`` "text". Equal input gives equal chunks.
     """
     text = _decode(data)
-    if not text or text.isspace():
-        return []
     language = language_of(path)
     if language is C and path.endswith((".h", ".H")) and _CPP_IN_HEADER.search(data):
         language = CPP
@@ -218,10 +216,9 @@ def _attach_tiny(spans: Iterable[_Span], lines: list[str]) -> list[_Span]:
 
 
 def _cuts(root: "Node", spans: list[_Span], row_count: int) -> dict[int, int]:
-    """Rows of ``spans`` before which a node starts on a line of its own, with the depth of the shallowest such node.
+    """Rows of ``spans`` that begin with a node, with the depth of the shallowest such node.
 
-    Left out are the first child of every node and every body, which a cut would part from its header, and what
-    stands right below a comment.
+    What stands right below a comment is left out: a cut would part them.
     """
     wanted = bytearray(row_count + 1)
     for span in spans:
@@ -231,11 +228,12 @@ def _cuts(root: "Node", spans: list[_Span], row_count: int) -> dict[int, int]:
     work = [(root, 0)]
     while work:
         node, depth = work.pop()
-        previous_last, after_comment = -1, False
+        # A child on its parent's first row has something of the parent before it, or begins where the parent does.
+        previous_last, after_comment = node.start_point.row, False
         for child in node.named_children:
             first, last = rows(child)
             below_comment = after_comment and first == previous_last + 1
-            if 0 <= previous_last < first and not below_comment and child.type not in BODIES:
+            if first > previous_last and not below_comment:
                 cuts[first] = min(depth, cuts.get(first, depth))
             if last > first and before[min(last, row_count) + 1] > before[first]:
                 work.append((child, depth + 1))

@@ -193,9 +193,19 @@ def _inherited(root: Root) -> tuple[_Ignore, ...]:
 
 def _read_ignore(folder: Path, file: Path) -> tuple[_Ignore, ...]:
     try:
-        return (_Ignore(str(folder), GitIgnoreSpec.from_lines(file.read_text("utf-8", "replace").splitlines())),)
-    except (OSError, ValueError):  # unreadable, or a pattern that git ignores too
+        lines = file.read_text("utf-8", "replace").splitlines()
+    except OSError:
         return ()
+    return (_Ignore(str(folder), GitIgnoreSpec.from_lines(filter(_is_pattern, lines))),)
+
+
+def _is_pattern(line: str) -> bool:
+    """Whether pathspec takes it; git passes over what makes no sense, as we do."""
+    try:
+        GitIgnoreSpec.from_lines([line])
+    except ValueError:
+        return False
+    return True
 
 
 def _is_ignored(path: str, ignores: tuple[_Ignore, ...], *, is_folder: bool) -> bool:

@@ -200,10 +200,23 @@ def test_decorators_and_the_comments_right_above_belong_to_a_definition() -> Non
     assert [(chunk.symbol, chunk.line_start) for chunk in chunks] == [("", 1), ("f", 4)]
 
 
-def test_a_comment_above_the_first_method_belongs_to_it() -> None:
-    text = f'class Big:\n    """{"Words. " * 20}"""\n\n    # why it starts\n    def start(self):\n{filler(80, " " * 8)}'
-    chunks = chunks_of("a.py", text)
-    assert named(chunks, "Big.start")[0].text.startswith("    # why it starts\n")
+@pytest.mark.parametrize(
+    ("name", "text", "line_start"),
+    [
+        ("a.py", "# about nothing at all\n\n# about f\ndef f(): pass\n", 3),
+        ("a.py", "# about nothing at all\n\ndef f(): pass\n", 3),
+        ("a.py", "if some_condition(of, it):\n    # about f\n    def f(): pass\n", 2),
+        ("a.c", "/* about\n * nothing, really */\n\n/* about\n\n * f */\nint f(void) { return 1; }\n", 4),
+        ("a.c", "int nothing = 0;  /* about\n nothing */\nint f(void) { return 1; }\n", 3),
+        ("a.rs", "use a::b::c::d::e;\n/// about f\n#[inline]\nfn f() {}\n", 2),
+        ("a.ts", "import { a, b, c } from 'b';\n// about f\n@Dec()\nexport class f {}\n", 2),
+        ("A.java", "import a.b.c.d;\n/** About f. */\n@Service\nclass f {}\n", 2),
+    ],
+)
+def test_a_definition_starts_with_the_comments_that_touch_it(name: str, text: str, line_start: int) -> None:
+    chunks = chunks_of(name, text)
+    assert_faithful(chunks, text)
+    assert [chunk.line_start for chunk in named(chunks, "f")] == [line_start]
 
 
 def test_a_big_class_is_a_header_and_its_methods() -> None:
@@ -235,6 +248,24 @@ def test_a_split_falls_where_the_syntax_is_shallowest() -> None:
     block = "    if ready:\n" + filler(14, " " * 8)
     chunks = chunks_of("a.py", "def big(ready):\n" + block * 6)
     assert all(chunk.text.startswith("    if ready:") for chunk in chunks[1:])
+
+
+def test_a_function_just_over_the_budget_is_halved_not_crumbled() -> None:
+    text = f"def big():\n{filler(75)}"
+    assert BUDGET < ink(text) < BUDGET * 1.5
+    first, second = (ink(chunk.text) for chunk in chunks_of("a.py", text))
+    assert abs(first - second) < BUDGET // 10
+
+
+def test_a_long_signature_is_parted_from_its_body() -> None:
+    parameters = "".join(f"    parameter_number_{number}: Annotated[int, Doc('words')],\n" for number in range(15))
+    text = f"def big(\n{parameters}):\n    'What it does.'\n{filler(40)}"
+    assert chunks_of("a.py", text)[1].text.startswith("    'What it does.'")
+
+
+def test_a_split_does_not_part_a_comment_from_what_it_is_about() -> None:
+    text = "def big():\n" + "".join(f"    # step {step}\n    # of many\n    run({step})\n" for step in range(100))
+    assert all(chunk.text.startswith("    # step") for chunk in chunks_of("a.py", text)[1:])
 
 
 def test_a_big_string_is_cut_where_it_must_be() -> None:
@@ -319,6 +350,7 @@ pub trait Shape { fn area(&self) -> f64; }
 pub type Pair = (i32, i32);
 pub enum Kind { A }
 union U { a: u8 }
+mod elsewhere;
 macro_rules! square { ($x:expr) => { $x * $x }; }
 mod tests { fn works() {} }
 fn free() {}
@@ -330,6 +362,9 @@ typedef struct { int a; } pair_t;
 typedef int (*callback)(void *, int);
 enum color { RED };
 union number { int i; };
+#define SQUARE(x) ((x) * (x))
+struct tm *first,
+    *second;
 #define LONG(x) \\
     do { \\
         x; \\
@@ -372,7 +407,9 @@ def test_every_language_has_its_symbols(name: str, text: str, language: str, exp
     chunks = chunks_of(name, text)
     assert_faithful(chunks, text)
     assert {chunk.language for chunk in chunks} == {language}
-    assert set(expected.split()) <= {chunk.symbol for chunk in chunks}
+    symbols = {chunk.symbol for chunk in chunks}
+    assert set(expected.split()) <= symbols
+    assert not symbols & {"tm", "elsewhere", "SQUARE"}  # a type that is used, a file that is named, a macro of one line
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,7 @@ def test_gitignore_is_honoured_as_git_does(tmp_path: Path) -> None:
         "out/a.py": "x = 1\n",
         "src/out/a.py": "x = 1\n",
         "src/logs/a.py": "x = 1\n",
+        "src/logs/b.py": "x = 1\n",
         "src/.gitignore": "!keep.md\n*.js\n/local.py\n",
         "src/keep.md": "# C\n",
         "src/a.js": "x\n",
@@ -206,18 +207,18 @@ def test_an_ignored_folder_that_is_named_is_walked(tmp_path: Path) -> None:
     assert walked(tmp_path / "var" / "src")[0] == ["a.py"]
 
 
-def test_a_broken_gitignore_ignores_nothing(tmp_path: Path) -> None:
-    write(tmp_path, {".gitignore": b"[\n\xff\xfe\n!\n/\n", "a.py": "x = 1\n"})
-    assert walked(tmp_path)[0] == ["a.py"]
+def test_a_broken_line_of_gitignore_takes_no_other_with_it(tmp_path: Path) -> None:
+    write(tmp_path, {".gitignore": b"[\n# caf\xe9\n!\n/\nb.py\n", "a.py": "x = 1\n", "b.py": "x = 1\n"})
+    assert walked(tmp_path) == (["a.py"], Skipped(hidden=1, ignored=1))
 
 
 # Paths and roots
 
 
 def test_files_come_in_the_same_order_with_what_is_needed_to_read_them(tmp_path: Path) -> None:
-    write(tmp_path / "repo", {"b.py": "x = 1\n", "a/z.py": "", "a.py": "", "a/b/c.py": ""})
+    write(tmp_path / "repo", {"b.py": "x = 1\n", "c/a.py": "", "a/z.py": "", "a.py": "", "a/b/c.py": ""})
     files = list(walk([resolve_root(str(tmp_path / "repo"))]))
-    assert [file.path for file in files] == ["a.py", "b.py", "a/z.py", "a/b/c.py"]
+    assert [file.path for file in files] == ["a.py", "b.py", "a/z.py", "a/b/c.py", "c/a.py"]
     assert files[1] == SourceFile("b.py", (tmp_path / "repo" / "b.py").resolve(), "repo", 6)
 
 
@@ -301,6 +302,7 @@ def test_no_root_at_all_is_an_error() -> None:
     [
         "https://user:token@example.org/team/engine.git",
         "git@example.org:team/engine.git",
+        "git@example.org:engine.git",
         "ssh://git@example.org/engine/",
         "../engine",
     ],
