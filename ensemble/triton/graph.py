@@ -185,27 +185,32 @@ def _ensemble_config(ensemble: Ensemble) -> Any:
             if tensor.name not in step.skip:
                 entry.input_map[tensor.name] = tensor.name
         for tensor in step.model.outputs:
-            # What a later step produces anew (`hits` pass through the generator) is an intermediate of another name.
-            if not _is_produced_again(ensemble, number, tensor.name):
-                entry.output_map[tensor.name] = tensor.name
-            else:
+            if _is_produced_again(ensemble, number, tensor.name):
+                # `hits` pass through the generator: until then they need another name.
                 entry.output_map[tensor.name] = f"{step.model.name}_{tensor.name}"
-    _rename_intermediates(config, ensemble)
+            elif tensor.name in ensemble.outputs or _is_read_later(ensemble, number, tensor.name):
+                entry.output_map[tensor.name] = tensor.name  # Triton refuses a tensor that nothing reads
+    _rename_intermediates(config)
     return config
 
 
-def _rename_intermediates(config: Any, ensemble: Ensemble) -> None:
+def _rename_intermediates(config: Any) -> None:
     """Let a step read the intermediate where the one before it wrote it."""
     written: dict[str, str] = {}
-    for step, entry in zip(ensemble.steps, config.ensemble_scheduling.step, strict=True):
+    for entry in config.ensemble_scheduling.step:
         for name in entry.input_map:
             entry.input_map[name] = written.get(name, name)
-        written.update((name, entry.output_map[name]) for name in (tensor.name for tensor in step.model.outputs))
+        written.update(entry.output_map.items())
 
 
 def _is_produced_again(ensemble: Ensemble, number: int, name: str) -> bool:
     later = ensemble.steps[number + 1 :]
     return any(name == tensor.name for step in later for tensor in step.model.outputs)
+
+
+def _is_read_later(ensemble: Ensemble, number: int, name: str) -> bool:
+    later = ensemble.steps[number + 1 :]
+    return any(name == tensor.name and name not in step.skip for step in later for tensor in step.model.inputs)
 
 
 def _check(ensemble: Ensemble) -> None:

@@ -194,11 +194,16 @@ class Supervisor:
         """``event`` with the last error of Triton's log."""
         with suppress(OSError):
             lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-400:]
-            told = [line for line in lines if line[:1] == "E" and line[1:5].isdigit()]  # Triton's mark of an error
+            told = [line for line in lines if _is_error(line)]
             if told:
                 reason = told[-1].partition("] ")[2].strip().strip('"')
                 return f"{event}: {reason[:_TOLD_CHARACTERS]}"
         return event
+
+
+def _is_error(line: str) -> bool:
+    """Triton marks errors with ``E`` and the date; those about CUDA are usual on a machine without a GPU."""
+    return line[:1] == "E" and line[1:5].isdigit() and "cuda" not in line.lower()
 
 
 def _lives(process: psutil.Process) -> bool:

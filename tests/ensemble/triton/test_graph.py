@@ -56,6 +56,11 @@ class TestRendered:
         retriever, generator = steps[1], steps[2]
         assert generator.input_map["hits"] == retriever.output_map["hits"] != generator.output_map["hits"]
 
+    def test_a_search_has_no_tensor_that_nothing_reads(self) -> None:
+        """Triton refuses one ("ensemble tensor 'prompt_ids' is unused")."""
+        retriever = configs()["search"].ensemble_scheduling.step[1]
+        assert dict(retriever.output_map) == {"hits": "hits"}
+
     def test_ensemble_tensors_have_the_types_of_the_steps(self) -> None:
         all_configs = configs()
         rag, generator = all_configs["rag"], all_configs["generator"]
