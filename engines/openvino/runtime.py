@@ -87,7 +87,7 @@ class OpenVinoRuntime:
             return True
 
     def metrics(self) -> RuntimeMetrics:
-        """``extra`` counts ``steps``, ``failed`` requests and ``restarts``; the cache's usage is the last step's."""
+        """``extra`` counts ``steps``, ``failed`` requests and ``restarts``. A block kept as a prefix is not in use."""
         live = len(self._live)
         counters = self._counters
         return RuntimeMetrics(
@@ -95,7 +95,7 @@ class OpenVinoRuntime:
             waiting=max(0, live - self._options.max_concurrency),
             tokens_generated=counters["tokens_generated"],
             cancelled=counters["cancelled"],
-            cache_usage_ratio=self._cache_usage_ratio,
+            cache_usage_ratio=self._cache_usage_ratio if live else 0.0,
             extra={name: counters[name] for name in ("steps", "failed", "restarts")},
         )
 

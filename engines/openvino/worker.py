@@ -71,7 +71,11 @@ class Worker:
         return len(self._waiting) < before
 
     def _admit(self) -> list[_Delta]:
-        """Move waiting requests into free slots; what the pipeline refuses ends here."""
+        """Move waiting requests into free slots; what the pipeline refuses ends here.
+
+        The pipeline could queue them itself, but it looks up a cached prefix when a request is added: one added early
+        would pin that prefix while it waits, and miss those that come into the cache meanwhile.
+        """
         refused: list[_Delta] = []
         while self._waiting and len(self._running) < self._slots:
             number, prompt_ids, sampling = self._waiting.popleft()

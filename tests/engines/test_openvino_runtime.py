@@ -75,16 +75,26 @@ class TestRequestsThatCannotBe:
 
 
 class TestCancel:
-    def test_the_engine_stops_within_a_step_and_no_token_follows(self, runtime: OpenVinoRuntime) -> None:
-        reader = ask(runtime, max_tokens=2000).wait_for(10)
-        assert runtime.cancel(reader.generation_id)
-        tokens, steps = len(reader.tokens), runtime.metrics().extra["steps"]
-        assert reader.wait().ends == ["cancelled"]
-        assert len(reader.tokens) <= tokens + 1  # the reader's thread may have held one
+    def test_no_token_follows_and_the_engine_stops_within_a_step(self, runtime: OpenVinoRuntime) -> None:
+        readers = [ask(runtime, max_tokens=2000) for _ in range(4)]
+        for reader in readers:
+            reader.wait_for(10)
+            assert runtime.cancel(reader.generation_id)
+            tokens = len(reader.tokens)
+            assert reader.wait().ends == ["cancelled"]
+            assert len(reader.tokens) <= tokens + 1  # the reader may have been on its way
+        steps = runtime.metrics().extra["steps"]
         time.sleep(0.3)  # hundreds of steps, had it gone on
-        ask(runtime, max_tokens=5).wait()
-        in_flight, freeing, of_the_second = 2, 1, 5
-        assert runtime.metrics().extra["steps"] - steps <= in_flight + freeing + of_the_second
+        ask(runtime, max_tokens=5).wait()  # would wait for 2000 more, had they kept their slots
+        freeing, of_the_last = 1, 5
+        assert runtime.metrics().extra["steps"] - steps <= freeing + of_the_last
+
+    def test_nothing_is_left_in_the_cache(self, runtime: OpenVinoRuntime) -> None:
+        reader = ask(runtime, max_tokens=1500).wait_for(10)
+        assert runtime.metrics().cache_usage_ratio > 0
+        runtime.cancel(reader.generation_id)
+        reader.wait()
+        assert runtime.metrics().cache_usage_ratio == 0
 
     def test_one_that_waits_for_a_slot_is_dropped_at_once(self, runtime: OpenVinoRuntime) -> None:
         busy = [ask(runtime, max_tokens=1500) for _ in range(4)]
@@ -159,6 +169,24 @@ class TestLoad:
             assert all(reader.ends == ["length"] for reader in readers)
         finally:
             scarce.close()
+
+    def test_one_that_waited_finds_the_prefix_that_its_predecessor_left(self, engine: Path) -> None:
+        single = OpenVinoRuntime(engine, RuntimeOptions(max_concurrency=1, kv_cache_bytes=4 * 2**20))
+        try:
+            readers = [ask(single, [65, 66, 67, 68] * 256, max_tokens=4) for _ in range(2)]
+            assert [len(reader.wait().tokens) for reader in readers] == [4, 4]
+            four_prefill_steps, one_prefill_step, decode_steps = 4, 1, 3
+            assert single.metrics().extra["steps"] == four_prefill_steps + one_prefill_step + 2 * decode_steps
+        finally:
+            single.close()
+
+    def test_an_idle_engine_costs_no_cpu(self, runtime: OpenVinoRuntime) -> None:
+        ask(runtime).wait()
+        time.sleep(0.1)
+        process = psutil.Process(runtime.pid)
+        before = sum(process.cpu_times()[:2])
+        time.sleep(0.5)
+        assert sum(process.cpu_times()[:2]) - before < 0.1
 
     def test_requests_and_cancels_from_many_threads_end_exactly_once(self, runtime: OpenVinoRuntime) -> None:
         readers: list[Reader] = []
