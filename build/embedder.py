@@ -100,6 +100,8 @@ def _load(model: ResolvedModel) -> Any:
     import torch
     from transformers import AutoModel
 
+    if model.weights != "safetensors":
+        raise _unsupported(model, "is no safetensors checkpoint")
     takes_first = _takes_first_token(model)
     try:
         encoder: Any = AutoModel.from_pretrained(

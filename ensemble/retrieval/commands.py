@@ -1,0 +1,227 @@
+"""``slipstream index`` and ``slipstream search``."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import click
+import structlog
+
+from slipstream import InputError
+from slipstream.engines.protocols import Progress
+from slipstream.ensemble.bundle import find_bundle
+from slipstream.ensemble.contracts import MAX_SEARCH_LIMIT, SearchRequest, SearchResult
+from slipstream.ensemble.retrieval.store import StoreUnavailable
+from slipstream.settings import Settings
+
+if TYPE_CHECKING:
+    from slipstream.ensemble.retrieval.index import IndexReport
+
+_EVENT_SECONDS = 10.0  # between two progress events
+_SNIPPET_LINES = 5
+
+_REASONS = {
+    "ignored": "left out by .gitignore, or a folder of dependencies",
+    "hidden": "name begins with a dot",
+    "binary": "binary",
+    "generated": "generated or minified",
+    "too_large": "larger than 1 MB",
+    "unknown_language": "no language that is indexed",
+    "symlink": "symbolic link",
+    "symlink_loop": "symbolic link to a folder around it",
+    "unreadable": "cannot be read",
+}
+
+
+class SearchRefused(InputError):
+    """The running server answered that it will not search this."""
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--collection", metavar="NAME", help="What to call it (SLIPSTREAM_COLLECTION; code).")
+@click.option("--bundle", metavar="BUNDLE", help="Whose embedder to use; the active bundle's by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def index(paths: tuple[str, ...], collection: str | None, bundle: str | None, as_json: bool) -> None:
+    """Index the source below each PATH into a collection: a folder, a file, or pkg:NAME for an installed package.
+
+    The collection then holds these PATHs and nothing else. Run it again after a change: only what is new is embedded.
+    A running server keeps answering, from the old version until the new one is whole.
+
+    \b
+    Example:
+      slipstream index ./src ./docs --collection shop
+      slipstream index pkg:fastapi pkg:starlette
+    """
+    from slipstream.ensemble.embedder import Embedder
+    from slipstream.ensemble.retrieval.index import build_index
+    from slipstream.ensemble.retrieval.stores import open_store
+
+    settings = Settings()
+    with _shown(collection or settings.collection) as progress:
+        embedder = Embedder(find_bundle(settings.bundles_dir, bundle).embedder_dir)
+        report = build_index(paths, collection or settings.collection, open_store(settings), embedder, progress)
+    if as_json:
+        click.echo(json.dumps(asdict(report), ensure_ascii=False))
+        return
+    for line in _report_lines(report):
+        click.echo(line)
+
+
+def _report_lines(report: "IndexReport") -> Iterator[str]:
+    name = f"{report.collection} (version {report.version})"
+    if report.unchanged:
+        yield f"nothing changed: {name} is up to date, {report.seconds:.1f} s"
+    else:
+        yield f"indexed {name} in {report.seconds:.1f} s"
+    rows = [("files", report.files, ""), ("chunks", report.chunks, "")]
+    if not report.unchanged:
+        rows += [
+            ("  embedded", report.embedded, ""),
+            ("  reused", report.reused, "same text as in the version before"),
+            ("removed", report.removed, "in the version before, gone now"),
+        ]
+    rows.append(("left out", sum(report.skipped.values()), ""))
+    rows += [(f"  {reason}", count, _REASONS.get(reason, "")) for reason, count in report.skipped.items()]
+    for label, count, meaning in rows:
+        yield f"  {label:<20}{count:>9,}  {meaning}".rstrip()
+    for root in report.empty_roots:
+        yield click.style(f"  nothing to index in {root}", fg="yellow")
+
+
+@contextmanager
+def _shown(collection: str) -> Iterator[Progress]:
+    """A bar on a terminal, now and then an event otherwise; both on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        _log_to(structlog.PrintLoggerFactory(sys.stderr), structlog.processors.JSONRenderer(ensure_ascii=False))
+        yield _events(collection)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(32), TaskProgressColumn(), TimeElapsedColumn())
+    with Bar(*columns, TextColumn("{task.fields[doing]}"), console=console, transient=True) as bar:
+        # `Bar` takes stderr over while it is shown, so what is printed there appears above it.
+        _log_to(lambda *_: structlog.PrintLogger(sys.stderr), structlog.dev.ConsoleRenderer())
+        task = bar.add_task(collection, total=1.0, doing="")
+        yield lambda share, doing: bar.update(task, completed=share, doing=doing)
+
+
+def _events(collection: str) -> Progress:
+    log = structlog.get_logger(__name__)
+    told = monotonic()
+
+    def progress(share: float, doing: str) -> None:
+        nonlocal told
+        if monotonic() - told >= _EVENT_SECONDS:
+            told = monotonic()
+            log.info("index.progress", collection=collection, share=round(share, 2), doing=doing)
+
+    return progress
+
+
+def _log_to(factory: Any, renderer: Any) -> None:
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), renderer],
+        logger_factory=factory,
+        cache_logger_on_first_use=False,
+    )
+
+
+@click.command()
+@click.argument("query")
+@click.option("--collection", metavar="NAME", help="Where to look (SLIPSTREAM_COLLECTION; code).")
+@click.option("--limit", type=click.IntRange(1, MAX_SEARCH_LIMIT), default=10, show_default=True, help="How many hits.")
+@click.option("--language", metavar="NAME", help="Only chunks in this language, such as python.")
+@click.option("--repo", metavar="NAME", help="Only chunks of this repository.")
+@click.option("--path-prefix", metavar="PATH", help="Only files whose path begins so.")
+@click.option("--bundle", metavar="BUNDLE", help="Whose embedder to use; the active bundle's by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def search(
+    query: str, collection: str | None, limit: int, bundle: str | None, as_json: bool, **where: str | None
+) -> None:
+    """Search a collection for QUERY: by meaning and by words, best first.
+
+    While `slipstream serve` runs on this machine, it is the one that searches.
+
+    \b
+    Example:
+      slipstream search "where is the retry budget enforced"
+      slipstream search "parse the header" --language python --path-prefix starlette/ --limit 3
+    """
+    settings = Settings()
+    if not query.strip():
+        raise InputError("the query is empty", "write what to look for")
+    request = SearchRequest(query=query, collection=collection or settings.collection, limit=limit, **where)
+    result = _search(request, settings, bundle)
+    if as_json:
+        click.echo(result.model_dump_json())
+        return
+    if not result.hits:
+        click.echo(f"nothing found in {result.collection}")
+    for hit in result.hits:
+        click.secho(f"{hit.path}:{hit.line_start}-{hit.line_end}", fg="cyan", nl=False)
+        click.echo(f" {hit.symbol} {hit.score:.3f}" if hit.symbol else f" {hit.score:.3f}")
+        for line in _snippet(hit.text):
+            click.echo(f"    {line}")
+
+
+def _snippet(text: str) -> list[str]:
+    lines = text.splitlines()
+    return lines if len(lines) <= _SNIPPET_LINES else [*lines[: _SNIPPET_LINES - 1], "…"]
+
+
+def _search(request: SearchRequest, settings: Settings, bundle: str | None) -> SearchResult:
+    """Search here, or ask the server if it has the index open: one process owns a shard."""
+    from slipstream.ensemble.embedder import Embedder
+    from slipstream.ensemble.retrieval.search import Searcher
+    from slipstream.ensemble.retrieval.stores import open_store
+
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    store = open_store(settings)
+    store.current(request.collection)  # a wrong name is told before anything is loaded
+    embedder = Embedder(find_bundle(settings.bundles_dir, bundle).embedder_dir)
+    searcher = Searcher(store, embedder.digest)
+    try:
+        return searcher.search(request, embedder.embed([request.query])[0])
+    except StoreUnavailable as held:
+        return _ask_server(request, settings, held)
+    finally:
+        searcher.close()
+
+
+def _ask_server(request: SearchRequest, settings: Settings, held: StoreUnavailable) -> SearchResult:
+    """The hits of the server at the address in force.
+
+    Raises:
+        StoreUnavailable: ``held``, when no server answers there.
+        SearchRefused: the server says that the request is wrong.
+    """
+    import httpx
+
+    url = f"http://{settings.host}:{settings.port}/v1/search"
+    try:
+        # This machine's own server: proxies of the environment do not apply.
+        with httpx.Client(trust_env=False, timeout=30.0) as client:
+            response = client.post(url, json=request.model_dump(exclude_none=True))
+        if response.is_success:
+            return SearchResult.model_validate_json(response.content)
+        error = response.json()["error"]
+    except (httpx.TransportError, ValueError, KeyError, TypeError):
+        raise held from None
+    if response.is_server_error:
+        raise StoreUnavailable(f"{url} answered: {error.get('message')}", "see the server's log")
+    raise SearchRefused(f"{url} answered: {error.get('message')}", "change the request")
+
+
+__all__ = ["index", "search"]
