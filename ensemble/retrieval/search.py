@@ -14,11 +14,15 @@ from slipstream.ensemble.retrieval.store import (
     EmbedderMismatch,
     Reader,
     VectorStore,
+    VersionGone,
     VersionInfo,
     remedy,
 )
 
 log = structlog.get_logger(__name__)
+
+# Two versions published during one request is all it takes to lose one on a server; five times running is no accident.
+_ATTEMPTS = 5
 
 
 class _Open:
@@ -52,9 +56,18 @@ class Searcher:
             StoreUnavailable: the index cannot be opened, or the server does not answer.
         """
         where = SearchFilter(repo=request.repo, language=request.language, path_prefix=request.path_prefix)
-        with self._reader(request.collection) as reader:
-            hits = reader.search(dense, encode_query(request.query), request.limit, where)
-        return SearchResult(hits=hits, collection=request.collection, index_version=reader.info.version)
+        sparse = encode_query(request.query)
+        attempts = _ATTEMPTS
+        while True:
+            attempts -= 1
+            try:
+                with self._reader(request.collection) as reader:
+                    hits = reader.search(dense, sparse, request.limit, where)
+            except VersionGone:
+                if attempts == 0:
+                    raise
+            else:
+                return SearchResult(hits=hits, collection=request.collection, index_version=reader.info.version)
 
     def close(self) -> None:
         """Close every reader; searches under way finish first."""

@@ -45,6 +45,10 @@ class IndexDamaged(StoreUnavailable):
     """What lies on the disk is not what was published. Building the collection anew is the way out of it."""
 
 
+class VersionGone(StoreUnavailable):
+    """A version was removed while it was in use: two later ones were published in the meantime."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of source. Lines are 1-based and inclusive; ``text`` is those lines of the file, as they are.
@@ -143,6 +147,15 @@ class VectorStore(Protocol):
         Raises:
             CollectionNotFound: nothing of that name was published.
             IndexDamaged: an indexer may go on as if there were nothing.
+        """
+        ...
+
+    def check(self, collection: str) -> None:
+        """Compare what lies on the disk with what was published, also while a server holds it (a few 100 MB/s).
+
+        Raises:
+            CollectionNotFound: nothing of that name was published.
+            IndexDamaged: naming the first file that is not as it was.
         """
         ...
 

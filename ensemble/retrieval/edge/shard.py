@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import structlog
 
-from slipstream.ensemble.retrieval.edge.versions import CollectionFolder, FileLock, checksums
+from slipstream.ensemble.retrieval.edge.versions import CollectionFolder, FileLock
 from slipstream.ensemble.retrieval.hits import DENSE, FILTERED, SPARSE, point_id, to_payload
 from slipstream.ensemble.retrieval.store import Point, StoreUnavailable, VersionInfo, remedy
 
@@ -138,10 +138,7 @@ class SharedShard:
 def _load(folder: CollectionFolder, path: Path, info: VersionInfo, expected: Mapping[str, int]) -> Any:
     import qdrant_edge as edge
 
-    found = dict(checksums(path))
-    if found != expected:
-        wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-        raise folder.damaged(f"version {info.version}, {wrong[0]} (and {len(wrong) - 1} more files)")
+    folder.check(info, expected)
     with engine(f"The index of {folder.collection!r} cannot be opened", remedy(folder.collection)):
         shard = edge.EdgeShard.load(str(path))
     log.info("index.opened", collection=info.collection, version=info.version, chunks=info.chunks)

@@ -57,6 +57,10 @@ class EdgeStore:
     def current(self, collection: str) -> VersionInfo:
         return CollectionFolder(self._index_dir, collection).current()[0]
 
+    def check(self, collection: str) -> None:
+        folder = CollectionFolder(self._index_dir, collection)
+        folder.check(*folder.current())
+
     def reader(self, collection: str) -> "EdgeReader":
         folder = CollectionFolder(self._index_dir, collection)
         while True:

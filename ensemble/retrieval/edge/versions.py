@@ -22,7 +22,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -131,6 +131,17 @@ class CollectionFolder:
         if (info.collection, info.version) != (self.collection, version) or not isinstance(checksums, dict):
             raise self.damaged(f"version.json of {version} is another version's")
         return info, checksums
+
+    def check(self, info: VersionInfo, expected: Mapping[str, int]) -> None:
+        """Compare the files of a version's shard with their checksums.
+
+        Raises:
+            IndexDamaged: naming the first file that is missing, changed, or one too many.
+        """
+        found = dict(checksums(self.version_path(info.version) / "shard"))
+        if found != expected:
+            wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+            raise self.damaged(f"version {info.version}, {wrong[0]} (and {len(wrong) - 1} more files)")
 
     def publish(self, info: VersionInfo) -> None:
         """Bring the folder under construction to the disk, rename it, and point the collection at it."""

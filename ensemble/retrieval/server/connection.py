@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from slipstream.ensemble.retrieval.store import (
     CollectionNameInvalid,
     StoreUnavailable,
+    VersionGone,
     VersionInfo,
     check_name,
     is_version,
@@ -87,6 +88,8 @@ class Connection:
         try:
             yield self._client
         except (ApiException, QdrantException, ValueError, RuntimeError) as error:
+            if _is_missing(error):
+                raise VersionGone(f"Qdrant at {self._place}: {_one_line(error)}", "Try again.") from error
             what_next = f"Start Qdrant at {self._place}, or unset QDRANT_URL to use the embedded index."
             if isinstance(error, UnexpectedResponse):
                 what_next = "Look into Qdrant's log."
@@ -107,17 +110,22 @@ def versions(client: "QdrantClient", collection: str) -> list[str]:
 
 def metadata(client: "QdrantClient", name: str) -> dict[str, Any] | None:
     """What a version (by its own name, or by its alias) remembers; None if there is none or it is not ours."""
-    from qdrant_client.http.exceptions import UnexpectedResponse
-
     try:
         facts: dict[str, Any] | None = (client.get_collection(name).config.metadata or {}).get(METADATA)
-    except UnexpectedResponse as error:
-        if error.status_code != 404:
-            raise
-        return None
-    except ValueError:  # how the in-memory mode says 404
-        return None
+    except Exception as error:
+        if _is_missing(error):
+            return None
+        raise
     return facts
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether there is no such collection: the server's 404, or how the in-memory mode says it."""
+    from qdrant_client.http.exceptions import UnexpectedResponse
+
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code == 404
+    return isinstance(error, ValueError) and str(error).endswith("not found")
 
 
 def to_info(facts: Mapping[str, Any]) -> VersionInfo:
