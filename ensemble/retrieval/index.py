@@ -202,6 +202,7 @@ def _batches(files: Sequence[SourceFile], skipped: Skipped) -> Iterator[_Batch]:
 def _published(store: VectorStore, collection: str) -> "tuple[VersionInfo | None, Mapping[str, NDArray[np.float32]]]":
     """The version there is and its vectors. A damaged one counts for nothing: this run replaces it."""
     try:
+        store.check(collection)
         return store.current(collection), store.vectors(collection)
     except CollectionNotFound:
         pass
