@@ -4,8 +4,11 @@ It is a real sentence-transformers checkpoint, so everything that takes all-Mini
 """
 
 import json
+import shutil
+from functools import cache
 from pathlib import Path
 from string import ascii_lowercase, digits, punctuation
+from tempfile import TemporaryDirectory
 
 from slipstream.build.embedder import EmbedderFacts, export_embedder
 from slipstream.build.references import ResolvedModel
@@ -45,6 +48,16 @@ def write_tiny_encoder(path: Path, *, pooling: str = "mean", seed: int = 0) -> R
 
 
 def export_tiny_embedder(out: Path, *, seed: int = 0) -> EmbedderFacts:
-    """What the build stage makes of it, in some seconds."""
-    model = write_tiny_encoder(out.with_name(out.name + "-checkpoint"), seed=seed)
-    return export_embedder(model, TEXTS, out, lambda share, doing: None, minimum_cosine=0.9)
+    """What the build stage makes of it; exported once per seed and process, which takes some seconds."""
+    made, facts = _exported(seed)
+    shutil.copytree(Path(made.name, "embedder"), out)
+    return facts
+
+
+@cache
+def _exported(seed: int) -> tuple[TemporaryDirectory[str], EmbedderFacts]:
+    made = TemporaryDirectory()  # goes when the process does
+    model = write_tiny_encoder(Path(made.name, "checkpoint"), seed=seed)
+    return made, export_embedder(
+        model, TEXTS, Path(made.name, "embedder"), lambda share, doing: None, minimum_cosine=0.9
+    )

@@ -1,0 +1,404 @@
+"""Indexing: ugly trees, what is embedded again and what is not, and runs that do not end well."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from slipstream.ensemble.contracts import SearchFilter
+from slipstream.ensemble.embedder import Embedder
+from slipstream.ensemble.retrieval.bm25 import encode_query
+from slipstream.ensemble.retrieval.edge import EdgeStore
+from slipstream.ensemble.retrieval.index import IndexReport, NothingToIndex, build_index
+from slipstream.ensemble.retrieval.roots import SourceNotFound
+from slipstream.ensemble.retrieval.store import CollectionNotFound, Hit, StoreUnavailable, VectorStore
+from tests.tiny_bert import export_tiny_embedder
+
+NAME = "code"
+
+
+class Recorder(Embedder):
+    """An embedder that remembers what it was given, and may do something before it embeds."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, threads=2)
+        self.texts: list[str] = []
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.meanwhile()
+        self.texts += texts
+        return super().embed(texts)
+
+    def meanwhile(self) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tiny") / "embedder"
+    export_tiny_embedder(out)
+    return out
+
+
+@pytest.fixture
+def embedder(folder: Path) -> Recorder:
+    return Recorder(folder)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> EdgeStore:
+    return EdgeStore(tmp_path / "index")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Three files, five definitions."""
+    root = tmp_path / "shop"
+    write(root / "cart.py", function("add_item"), function("remove_item"))
+    write(root / "deep" / "price.py", function("round_price"), function("apply_discount"))
+    write(root / "main.go", "package main\n\nfunc main() {\n\tprintln(1)\n}\n")
+    return root
+
+
+def function(name: str) -> str:
+    return f"def {name}(value: int) -> int:\n    '''What {name} does.'''\n    return value + len('{name}')\n"
+
+
+def write(path: Path, *parts: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n\n".join(parts), encoding="utf-8")
+
+
+def run(*roots: Path | str, store: VectorStore, embedder: Embedder) -> IndexReport:
+    return build_index([str(root) for root in roots], NAME, store, embedder, lambda share, doing: None)
+
+
+def find(store: EdgeStore, embedder: Embedder, query: str) -> list[Hit]:
+    reader = store.reader(NAME)
+    try:
+        return reader.search(embedder.embed([query])[0], encode_query(query), 5, SearchFilter())
+    finally:
+        reader.close()
+
+
+def versions(store: EdgeStore, tmp_path: Path) -> set[str]:
+    """What lies in the collection's folder."""
+    return {path.name for path in (tmp_path / "index" / NAME).iterdir() if not path.name.endswith(".lock")}
+
+
+# Nothing there
+
+
+def test_a_path_that_is_not_there_is_named(store: EdgeStore, embedder: Recorder, tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFound, match="nowhere"):
+        run(tmp_path / "nowhere", store=store, embedder=embedder)
+
+
+def test_an_empty_folder_is_told_and_publishes_nothing(store: EdgeStore, embedder: Recorder, tmp_path: Path) -> None:
+    (tmp_path / "void").mkdir()
+    with pytest.raises(NothingToIndex, match=r"void \(left out: nothing, it is empty\)"):
+        run(tmp_path / "void", store=store, embedder=embedder)
+    with pytest.raises(CollectionNotFound):
+        store.current(NAME)
+
+
+def test_a_folder_of_what_is_left_out_says_what_it_was(store: EdgeStore, embedder: Recorder, tmp_path: Path) -> None:
+    write(tmp_path / "data" / "a.bin", "x")
+    (tmp_path / "data" / "b.py").write_bytes(b"x = 1\0")
+    with pytest.raises(NothingToIndex, match=r"1 unknown_language, 1 binary|1 binary, 1 unknown_language"):
+        run(tmp_path / "data", store=store, embedder=embedder)
+
+
+def test_files_of_blank_lines_are_nothing(store: EdgeStore, embedder: Recorder, tmp_path: Path) -> None:
+    write(tmp_path / "blank" / "a.py", "\n\n")
+    write(tmp_path / "blank" / "b.py", "")
+    with pytest.raises(NothingToIndex):
+        run(tmp_path / "blank", store=store, embedder=embedder)
+    assert versions(store, tmp_path) == set()
+
+
+def test_what_was_published_outlives_a_folder_that_was_emptied(
+    store: EdgeStore, embedder: Recorder, tree: Path, tmp_path: Path
+) -> None:
+    before = run(tree, store=store, embedder=embedder)
+    for path in tree.rglob("*.*"):
+        path.unlink()
+    with pytest.raises(NothingToIndex):
+        run(tree, store=store, embedder=embedder)
+    assert store.current(NAME).version == before.version
+
+
+def test_one_empty_root_of_two_is_told(store: EdgeStore, embedder: Recorder, tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "void").mkdir()
+    report = run(tree, tmp_path / "void", store=store, embedder=embedder)
+    assert report.empty_roots == [str(tmp_path / "void")]
+    assert report.files == 3
+
+
+# Ugly trees
+
+
+def test_an_ugly_tree_is_indexed_and_what_was_left_out_is_counted(
+    store: EdgeStore, embedder: Recorder, tmp_path: Path
+) -> None:
+    root = tmp_path / "ugly"
+    write(root / "fine.py", function("fine"))
+    write(root / "syntax.py", "def broken(:\n    return ]]\n\n\nclass Left\n    pass\n")
+    (root / "latin.py").write_bytes("def gr\xfc\xdfe():\n    return 'd\xe9j\xe0 vu'\n".encode("latin-1"))
+    (root / "binary.py").write_bytes(b"a = 1\0\0")
+    with (root / "huge.py").open("wb") as file:
+        file.truncate(50_000_000)
+    (root / "loop").symlink_to(root)
+    (root / "self.py").symlink_to(root / "self.py")
+    write(root / ".hidden.py", function("hidden"))
+    write(root / ".gitignore", "ignored.py\n")
+    write(root / "ignored.py", function("ignored"))
+    write(root / "api_pb2.py", function("generated"))
+    os.mkfifo(root / "pipe.py")
+    report = run(root, store=store, embedder=embedder)
+    assert report.files == 3
+    assert report.skipped == {
+        "symlink_loop": 2, "hidden": 2, "binary": 1, "too_large": 1, "ignored": 1, "generated": 1, "unreadable": 1,
+    }  # fmt: skip
+    assert {hit.path for hit in find(store, embedder, "fine broken größe")} == {"fine.py", "syntax.py", "latin.py"}
+    assert any("déjà vu" in text for text in embedder.texts)
+
+
+def test_a_file_that_vanishes_before_its_turn_is_counted(store: EdgeStore, folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "many"
+    for number in range(5):
+        write(root / f"m{number}.py", *(function(f"f{number}_{each}") for each in range(130)))
+
+    class Vandal(Recorder):
+        def meanwhile(self) -> None:
+            (root / "m4.py").unlink(missing_ok=True)
+
+    report = run(root, store=store, embedder=Vandal(folder))
+    assert report.skipped == {"unreadable": 1}
+    assert report.chunks == 4 * 130
+    assert run(root, store=store, embedder=Recorder(folder)).unchanged is False  # the digest was of five files
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_without_permission_is_counted(store: EdgeStore, embedder: Recorder, tree: Path) -> None:
+    (tree / "main.go").chmod(0)
+    assert run(tree, store=store, embedder=embedder).skipped == {"unreadable": 1}
+
+
+# Again
+
+
+def test_the_same_again_publishes_nothing(store: EdgeStore, embedder: Recorder, tree: Path, tmp_path: Path) -> None:
+    first = run(tree, store=store, embedder=embedder)
+    embedder.texts.clear()
+    os.utime(tree / "cart.py")
+    again = run(tree, store=store, embedder=embedder)
+    assert (first.unchanged, again.unchanged) == (False, True)
+    assert (again.version, again.chunks, again.reused, again.embedded) == (first.version, 5, 5, 0)
+    assert embedder.texts == []
+    assert versions(store, tmp_path) == {first.version, "CURRENT"}
+
+
+def test_only_what_changed_is_embedded_again(store: EdgeStore, embedder: Recorder, tree: Path) -> None:
+    first = run(tree, store=store, embedder=embedder)
+    assert (first.chunks, first.embedded, first.reused, first.removed) == (5, 5, 0, 0)
+    embedder.texts.clear()
+    write(tree / "cart.py", function("add_item"), function("remove_item").replace("value +", "value -"))
+    second = run(tree, store=store, embedder=embedder)
+    assert (second.chunks, second.embedded, second.reused, second.removed) == (5, 1, 4, 1)
+    assert ["remove_item" in text for text in embedder.texts] == [True]
+
+
+def test_lines_that_moved_keep_their_vectors_and_get_their_new_numbers(
+    store: EdgeStore, embedder: Recorder, tree: Path
+) -> None:
+    run(tree, store=store, embedder=embedder)
+    write(tree / "cart.py", "# one\n# two comments\n", function("add_item"), function("remove_item"))
+    report = run(tree, store=store, embedder=embedder)
+    assert report.reused >= 4
+    reader = store.reader(NAME)
+    line = next(point.chunk.line_start for point in reader.scroll() if point.chunk.symbol == "remove_item")
+    reader.close()
+    assert (tree / "cart.py").read_text().splitlines()[line - 1].startswith("def remove_item")
+
+
+def test_a_deleted_file_is_gone(store: EdgeStore, embedder: Recorder, tree: Path) -> None:
+    run(tree, store=store, embedder=embedder)
+    (tree / "deep" / "price.py").unlink()
+    report = run(tree, store=store, embedder=embedder)
+    assert (report.chunks, report.embedded, report.removed) == (3, 0, 2)
+    assert not [hit for hit in find(store, embedder, "round_price") if hit.path == "deep/price.py"]
+
+
+def test_an_index_made_in_steps_equals_one_made_at_once(
+    store: EdgeStore, embedder: Recorder, tree: Path, tmp_path: Path
+) -> None:
+    run(tree, store=store, embedder=embedder)
+    write(tree / "cart.py", function("add_item"), function("check_out"))
+    run(tree, store=store, embedder=embedder)
+    fresh = EdgeStore(tmp_path / "fresh")
+    run(tree, store=fresh, embedder=embedder)
+    stepwise, at_once = store.vectors(NAME), fresh.vectors(NAME)
+    assert stepwise.keys() == at_once.keys()
+    for digest, vector in at_once.items():
+        np.testing.assert_array_equal(stepwise[digest], vector)
+
+
+def test_another_embedder_embeds_everything_again(
+    store: EdgeStore, embedder: Recorder, tree: Path, tmp_path: Path
+) -> None:
+    first = run(tree, store=store, embedder=embedder)
+    export_tiny_embedder(tmp_path / "other", seed=1)
+    other = Recorder(tmp_path / "other")
+    second = run(tree, store=store, embedder=other)
+    assert (second.unchanged, second.embedded, second.reused, second.removed) == (False, 5, 0, 0)
+    assert second.version != first.version
+    assert store.current(NAME).embedder_digest == other.digest
+
+
+def test_equal_text_is_embedded_once_and_found_in_both_places(
+    store: EdgeStore, embedder: Recorder, tmp_path: Path
+) -> None:
+    write(tmp_path / "twice" / "a.py", function("same"), function("between"), function("same"))
+    report = run(tmp_path / "twice", store=store, embedder=embedder)
+    assert report.chunks == 3
+    assert len(embedder.texts) == len(set(embedder.texts)) == 2
+
+
+# Beside a server, and beside another run
+
+
+def test_a_version_that_is_being_read_is_replaced_without_disturbing_the_reader(
+    store: EdgeStore, embedder: Recorder, tree: Path
+) -> None:
+    before = run(tree, store=store, embedder=embedder)
+    reader = store.reader(NAME)
+    write(tree / "new.py", function("brand_new"))
+    embedder.texts.clear()
+    after = run(tree, store=store, embedder=embedder)
+    assert (after.embedded, after.reused) == (1, 5)
+    assert reader.info.version == before.version
+    assert {point.chunk.path for point in reader.scroll()} == {"cart.py", "deep/price.py", "main.go"}
+    reader.close()
+    assert find(store, embedder, "brand_new")[0].path == "new.py"
+
+
+def test_a_second_run_at_the_same_time_is_refused(store: EdgeStore, folder: Path, tree: Path) -> None:
+    class Impatient(Recorder):
+        def meanwhile(self) -> None:
+            with pytest.raises(StoreUnavailable, match="Another process is indexing"):
+                run(tree, store=store, embedder=Recorder(folder))
+
+    assert run(tree, store=store, embedder=Impatient(folder)).chunks == 5
+
+
+# Runs that do not end well
+
+
+SCRIPT = """
+import os, resource, sys, time
+from pathlib import Path
+from slipstream.ensemble.embedder import Embedder
+from slipstream.ensemble.retrieval.edge import EdgeStore
+from slipstream.ensemble.retrieval.index import build_index
+
+class Slow(Embedder):
+    def embed(self, texts):
+        print("embedding", flush=True)
+        {meanwhile}
+        return super().embed(texts)
+
+build_index([sys.argv[1]], "code", EdgeStore(Path(sys.argv[2])), Slow(Path(sys.argv[3])), lambda share, doing: None)
+"""
+
+
+def start(meanwhile: str, tree: Path, index: Path, folder: Path) -> subprocess.Popen[str]:
+    script = textwrap.dedent(SCRIPT).format(meanwhile=meanwhile)
+    command = [sys.executable, "-c", script, str(tree), str(index), str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_is_ended_leaves_the_version_that_was_there(
+    ending: signal.Signals, store: EdgeStore, embedder: Recorder, folder: Path, tree: Path, tmp_path: Path
+) -> None:
+    before = run(tree, store=store, embedder=embedder)
+    write(tree / "new.py", function("brand_new"))
+    process = start("time.sleep(60)", tree, tmp_path / "index", folder)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "embedding\n"
+    process.send_signal(ending)
+    process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert store.current(NAME).version == before.version
+    assert {hit.path for hit in find(store, embedder, "brand_new")} <= {"cart.py", "deep/price.py", "main.go"}
+    after = run(tree, store=store, embedder=embedder)
+    assert (after.embedded, after.reused) == (1, 5)
+    assert versions(store, tmp_path) == {before.version, after.version, "CURRENT"}
+
+
+def test_a_full_disk_is_told_and_leaves_the_version_that_was_there(
+    store: EdgeStore, embedder: Recorder, folder: Path, tree: Path, tmp_path: Path
+) -> None:
+    before = run(tree, store=store, embedder=embedder)
+    write(tree / "new.py", function("brand_new"))
+    # The nearest to a full disk that needs no disk: no file may grow any more.
+    full = "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
+    process = start(full, tree, tmp_path / "index", folder)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert "StoreUnavailable: The index of 'code' cannot be written" in errors
+    assert store.current(NAME).version == before.version
+    assert run(tree, store=store, embedder=embedder).embedded == 1
+
+
+def test_a_damaged_version_is_replaced(store: EdgeStore, embedder: Recorder, tree: Path, tmp_path: Path) -> None:
+    before = run(tree, store=store, embedder=embedder)
+    (tmp_path / "index" / NAME / before.version / "version.json").write_text("{")
+    after = run(tree, store=store, embedder=embedder)
+    assert (after.unchanged, after.embedded, after.reused) == (False, 5, 0)
+    assert find(store, embedder, "add_item")
+
+
+# What the caller sees
+
+
+def test_progress_grows_to_one(store: EdgeStore, embedder: Recorder, tmp_path: Path) -> None:
+    for number in range(4):
+        write(tmp_path / "many" / f"m{number}.py", *(function(f"f{number}_{each}") for each in range(130)))
+    shares: list[float] = []
+    build_index([str(tmp_path / "many")], NAME, store, embedder, lambda share, doing: shares.append(share))
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    assert any(0.2 < share < 0.8 for share in shares)
+
+
+def test_parsing_goes_on_while_the_embedder_works(
+    store: EdgeStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second batch is ready before the first is embedded, and the first is written while the second is."""
+    from slipstream.ensemble.retrieval import chunker
+
+    for number in range(3):
+        write(tmp_path / "many" / f"m{number}.py", *(function(f"f{number}_{each}") for each in range(130)))
+    parsed: list[str] = []
+    real = chunker.chunk_file
+    monkeypatch.setattr(chunker, "chunk_file", lambda path, *rest: (parsed.append(path), real(path, *rest))[1])
+    seen: list[int] = []
+
+    class Patient(Recorder):
+        def meanwhile(self) -> None:
+            deadline = time.monotonic() + 10
+            while len(parsed) < min(3, len(seen) + 2) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            seen.append(len(parsed))
+
+    run(tmp_path / "many", store=store, embedder=Patient(folder))
+    assert seen == [2, 3, 3]
