@@ -193,6 +193,9 @@ def _inherited(root: Root) -> tuple[_Ignore, ...]:
 
 def _read_ignore(folder: Path, file: Path) -> tuple[_Ignore, ...]:
     try:
+        status = file.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:  # git does not follow a link here either
+            return ()
         lines = file.read_text("utf-8", "replace").splitlines()
     except OSError:
         return ()

@@ -263,6 +263,14 @@ def test_a_long_signature_is_parted_from_its_body() -> None:
     assert chunks_of("a.py", text)[1].text.startswith("    'What it does.'")
 
 
+def test_a_split_falls_on_no_line_that_ends_what_came_before() -> None:
+    items = "".join(f"    key_{number}: compute({number}),\n" for number in range(40))
+    text = f"function big() {{\n  return merge({{\n{items}  }}, other({{\n{items}  }}));\n}}\n"
+    chunks = chunks_of("a.js", text)
+    assert len(chunks) == 2
+    assert chunks[1].text.startswith("    key_")
+
+
 def test_a_split_does_not_part_a_comment_from_what_it_is_about() -> None:
     text = "def big():\n" + "".join(f"    # step {step}\n    # of many\n    run({step})\n" for step in range(100))
     assert all(chunk.text.startswith("    # step") for chunk in chunks_of("a.py", text)[1:])
