@@ -146,17 +146,21 @@ class TestReaders:
         assert calls[-1].finish_reason == "cancelled"
         assert len(calls) == 2
 
-    def test_one_may_cancel_and_submit_from_its_callback(self, runtime: OpenVinoRuntime) -> None:
+    def test_one_that_cancels_and_submits_in_its_callback_hears_of_the_end_next(self, runtime: OpenVinoRuntime) -> None:
+        deltas: list[TokenDelta] = []
         follower: list[Reader] = []
 
         def emit(delta: TokenDelta) -> None:
+            deltas.append(delta)
             if delta.finish_reason:
                 follower.append(ask(runtime, max_tokens=3))
             else:
+                time.sleep(0.05)  # dozens of tokens arrive meanwhile
                 runtime.cancel("first")
 
         runtime.submit(GenerationRequest("first", PROMPT, Sampling(max_tokens=1500)), emit)
         until(lambda: bool(follower))
+        assert [(len(delta.token_ids), delta.finish_reason) for delta in deltas] == [(1, None), (0, "cancelled")]
         assert len(follower[0].wait().tokens) == 3
 
 
