@@ -53,7 +53,7 @@ def _split(word: str) -> tuple[str, ...]:
 @lru_cache(maxsize=65536)
 def term_id(term: str) -> int:
     """A 32-bit id that is the same on every machine: the first bytes of BLAKE2b."""
-    return int.from_bytes(blake2b(term.encode("utf-8", "replace"), digest_size=4).digest(), "little")
+    return int.from_bytes(blake2b(term.encode(), digest_size=4).digest(), "little")
 
 
 def encode_document(text: str) -> SparseVector:
