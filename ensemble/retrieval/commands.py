@@ -16,7 +16,7 @@ from slipstream import InputError
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.bundle import find_bundle
 from slipstream.ensemble.contracts import MAX_SEARCH_LIMIT, SearchRequest, SearchResult
-from slipstream.ensemble.retrieval.store import StoreUnavailable
+from slipstream.ensemble.retrieval.store import IndexDamaged, StoreUnavailable
 from slipstream.settings import Settings
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _report_lines(report: "IndexReport") -> Iterator[str]:
     rows.append(("left out", sum(report.skipped.values()), ""))
     rows += [(f"  {reason}", count, _REASONS.get(reason, "")) for reason, count in report.skipped.items()]
     for label, count, meaning in rows:
-        yield f"  {label:<20}{count:>9,}  {meaning}".rstrip()
+        yield f"  {label:<20}{count:>9,}  {meaning if count else ''}".rstrip()
     for root in report.empty_roots:
         yield click.style(f"  nothing to index in {root}", fg="yellow")
 
@@ -194,6 +194,8 @@ def _search(request: SearchRequest, settings: Settings, bundle: str | None) -> S
     searcher = Searcher(store, embedder.digest)
     try:
         return searcher.search(request, embedder.embed([request.query])[0])
+    except IndexDamaged:
+        raise
     except StoreUnavailable as held:
         return _ask_server(request, settings, held)
     finally:
