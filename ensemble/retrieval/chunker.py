@@ -45,7 +45,8 @@ def chunk_file(path: str, data: bytes, repo: str) -> list[Chunk]:
     """Cut a file into chunks that together hold every line that is not blank.
 
     Text is UTF-8, Latin-1 if it cannot be; ``\\r\\n`` and ``\\r`` end a line as ``\\n`` does. A file in no known
-    language is cut into windows at its blank lines, with ``language`` "text". Equal input gives equal chunks.
+    language ("text") is cut into windows at its blank lines, and so is one that its parser does not finish in time.
+    Equal input gives equal chunks.
     """
     text = _decode(data)
     language = language_of(path)
@@ -87,7 +88,8 @@ class _File:
         if not self.lines[-1]:
             self.lines.pop()
         self.cumulative = [0, *accumulate(map(_size, self.lines))]
-        self.root = language.parse(text.encode()).root_node if language else None
+        tree = language.parse(text.encode()) if language else None
+        self.root = tree.root_node if tree else None
         self.cuts: dict[int, int] = {}
 
     def size(self, first: int, last: int) -> int:

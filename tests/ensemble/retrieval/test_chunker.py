@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slipstream.ensemble.retrieval import languages
 from slipstream.ensemble.retrieval.chunker import BUDGET, chunk_file, embedded_text
 from slipstream.ensemble.retrieval.languages import LANGUAGES, language_of
 from slipstream.ensemble.retrieval.store import Chunk
@@ -108,6 +109,19 @@ def test_a_form_feed_or_a_line_separator_ends_no_line() -> None:
 )
 def test_deep_nesting_is_only_source(name: str, text: str) -> None:
     assert_faithful(chunks_of(name, text), text)
+
+
+@pytest.mark.parametrize(("name", "piece"), [("a.py", "\\\n"), ("a.rs", 'r"'), ("a.cpp", "a<")])
+def test_source_that_takes_its_parser_minutes_is_cut_without_it(
+    name: str, piece: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(languages, "MAX_PARSE_S", 0.2)
+    text = piece * 300_000
+    started = time.process_time()
+    chunks = chunks_of(name, text)
+    assert time.process_time() - started < 5
+    assert_faithful(chunks, text)
+    assert {chunk.symbol for chunk in chunks} == {""}
 
 
 def test_a_line_without_end_is_cut_hard() -> None:
