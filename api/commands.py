@@ -69,7 +69,6 @@ def _ask(base_url: str, question: str, fields: dict[str, Any], *, as_json: bool)
     from slipstream.api.terminal import show
 
     body = {"model": "slipstream", "messages": [{"role": "user", "content": question}]} | fields
-    click.echo("" if not as_json else "", nl=not as_json)
     show(base_url, question, body, as_json=as_json)
 
 

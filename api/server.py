@@ -92,7 +92,7 @@ class Appliance:
         try:
             await asyncio.to_thread(self._supervisor.start)
             if await self._became_ready():
-                asyncio.create_task(asyncio.to_thread(self._on_ready)).add_done_callback(_report)  # noqa: RUF006
+                asyncio.create_task(asyncio.to_thread(self._on_ready)).add_done_callback(_report)
                 await self._until_stopped(serving)
         finally:
             self._server.should_exit = True

@@ -148,7 +148,9 @@ def _marked(text: str) -> Text:
 def _print_sources(console: Console, reply: Reply) -> None:
     for number, citation in zip(cited_numbers(reply.answer), reply.citations, strict=False):
         place = f"{citation['path']}:{citation['line_start']}-{citation['line_end']}"
-        console.print(Text.assemble((f"  [{number}] ", "bold green"), (place, "cyan"), (f"  {citation['symbol']}", "dim")))
+        console.print(
+            Text.assemble((f"  [{number}] ", "bold green"), (place, "cyan"), (f"  {citation['symbol']}", "dim"))
+        )
     if not reply.citations:
         console.print(Text("  no sources cited", "dim"))
     tokens = reply.usage.get("completion_tokens", 0)

@@ -11,7 +11,7 @@ from typing import TypeVar
 from slipstream.api.errors import ApiError
 from slipstream.api.schemas import ChatMessage, ChatRequest
 from slipstream.api.state import BASE_MODEL, MODELS, RAG_MODEL, Facade, RequestRecord
-from slipstream.api.triton.tensors import InferInput, Sampling, prompt_tensor, rag_tensors
+from slipstream.api.triton.tensors import Sampling, Tensor, prompt_tensor, rag_tensors
 from slipstream.ensemble.contracts import SearchRequest
 
 DEFAULT_MAX_TOKENS = 512
@@ -37,7 +37,7 @@ def check_model(model: str, allowed: tuple[str, ...], record: RequestRecord) -> 
         raise ApiError(400, message, code="unsupported_model", param="model")
 
 
-async def prompt_tensors(facade: Facade, body: ChatRequest, sampling: Sampling) -> list[InferInput]:
+async def prompt_tensors(facade: Facade, body: ChatRequest, sampling: Sampling) -> list[Tensor]:
     """The tensors that carry the conversation.
 
     Raises:

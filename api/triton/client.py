@@ -5,26 +5,30 @@ within a second of Triton's return.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc.aio import InferenceServerClient
-from tritonclient.utils import InferenceServerException
+from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelReadyRequest
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from slipstream.api.errors import ApiError, Unavailable
 from slipstream.api.triton.stream import Piece, Stream, refusal
 from slipstream.api.triton.tensors import (
-    InferInput,
     Sampling,
+    Tensor,
+    matrix,
     numbers,
+    outputs,
     prompt_tensor,
     question_tensors,
     sampling_tensors,
-    text,
+    texts,
 )
 from slipstream.ensemble import contracts
 from slipstream.ensemble.contracts import SearchRequest, SearchResult
@@ -40,8 +44,9 @@ _CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 
-
 _CANCEL_AGAIN_S = 0.05
+_CANCEL_AGAIN_MOST_S = 0.2
+_NOTHING = Sampling(max_tokens=1, temperature=0.0, top_p=1.0, seed=None, stop=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,50 +66,55 @@ class Limits:
 
 
 class TritonClient:
-    """Calls the models at ``address`` (``host:port`` of Triton's gRPC endpoint). Belongs to one event loop."""
+    """Calls the models at ``address`` (``host:port`` of Triton's gRPC endpoint). Belongs to one event loop.
+
+    The protocol's stubs are used as they are: a client library on top would wrap every token once more.
+    """
 
     def __init__(self, address: str, limits: Limits | None = None) -> None:
         self._address = address
         self._limits = limits or Limits()
-        self._lazy_client: InferenceServerClient | None = None
+        self._channel: grpc.aio.Channel | None = None
+        self._lazy_stub: Any = None
         self._abandoned: set[asyncio.Task[None]] = set()
 
     @property
-    def _client(self) -> InferenceServerClient:
+    def _stub(self) -> Any:
         # A gRPC channel binds itself to the running loop, which does not exist yet when the app is made.
-        if self._lazy_client is None:
-            self._lazy_client = InferenceServerClient(self._address, channel_args=_CHANNEL_OPTIONS)
-        return self._lazy_client
+        if self._lazy_stub is None:
+            self._channel = grpc.aio.insecure_channel(self._address, options=_CHANNEL_OPTIONS)
+            self._lazy_stub = GRPCInferenceServiceStub(self._channel)
+        return self._lazy_stub
 
     async def missing(self) -> str | None:
         """What is not ready yet, or None when every model answers."""
         try:
             for model in MODELS:
-                if not await self._client.is_model_ready(model, client_timeout=self._limits.probe_s):
+                reply = await self._stub.ModelReady(ModelReadyRequest(name=model), timeout=self._limits.probe_s)
+                if not reply.ready:
                     return f"model {model} is not loaded yet"
-        except InferenceServerException as error:
-            return f"Triton at {self._address} does not answer ({error.status() or error.message()})"
+        except grpc.aio.AioRpcError as error:
+            return f"Triton at {self._address} does not answer ({error.code().name})"
         return None
 
     async def embed(self, ids: Sequence[Sequence[int]], pad_token_id: int) -> NDArray[np.float32]:
         """Vectors of one batch of token ids, float32 [batch, dimension]."""
-        result = await self._infer(contracts.EMBEDDER, question_tensors(ids, pad_token_id))
-        embedding: NDArray[np.float32] = result.as_numpy("embedding")
-        return embedding
+        return matrix(await self._infer(contracts.EMBEDDER, question_tensors(ids, pad_token_id)), "embedding")
 
     async def search(self, ids: Sequence[int], request: SearchRequest) -> SearchResult:
         """Hits for a query whose embedder ids are ``ids``."""
+        messages = [{"role": "user", "content": request.query}]
         inputs = [
             *question_tensors([ids], 0),
-            text("messages", "[]"),  # no conversation: search only
-            text("search", request.model_dump_json()),
+            texts("messages", [json.dumps(messages)]),
+            texts("search", [request.model_dump_json()]),
             numbers("max_tokens", [1], np.int32),
         ]
-        result = await self._infer(contracts.SEARCH, inputs)
-        return SearchResult.model_validate_json(result.as_numpy("hits").item())
+        response = await self._infer(contracts.SEARCH, inputs)
+        return SearchResult.model_validate_json(outputs(response)["hits"][4:])
 
     async def generate(
-        self, model: str, prompt: Sequence[InferInput], generation_id: str, sampling: Sampling
+        self, model: str, prompt: Sequence[Tensor], generation_id: str, sampling: Sampling
     ) -> AsyncGenerator[Piece, None]:
         """Run ``model`` (`generator` or `rag`) and yield its responses; the last one has a ``finish_reason``.
 
@@ -113,14 +123,11 @@ class TritonClient:
         Raises:
             ApiError: the ensemble's own refusal, or 503 when Triton fails or falls silent.
         """
-        inputs = [*prompt, *sampling_tensors(generation_id, sampling)]
-        stream = self._stream(model, inputs, generation_id)
+        stream = self._stream(model, [*prompt, *sampling_tensors(generation_id, sampling)], generation_id)
         finished = False
-        wait_s = self._limits.first_s
         try:
             while not finished:
-                piece = await stream.next(wait_s)
-                wait_s = self._limits.next_s
+                piece = await stream.next()
                 if piece is None:
                     raise Unavailable("The engine ended the answer without a reason.", "engine_error")
                 finished = bool(piece.finish_reason)
@@ -139,28 +146,26 @@ class TritonClient:
         """Let running cancels finish (briefly), then close the channel."""
         if self._abandoned:
             await asyncio.wait(self._abandoned, timeout=1.0)
-        if self._lazy_client is not None:
-            await self._lazy_client.close()
+        if self._channel is not None:
+            await self._channel.close()
 
-    async def _infer(self, model: str, inputs: list[InferInput]) -> Any:
+    async def _infer(self, model: str, inputs: Sequence[Tensor]) -> Any:
         try:
-            async with asyncio.timeout(self._limits.unary_s):
-                return await self._client.infer(model, inputs)
-        except InferenceServerException as error:
-            raise refusal(error.message(), self._address) from error
-        except TimeoutError:
-            raise Unavailable(f"{model} did not answer within {self._limits.unary_s:g} s.", "timeout") from None
+            return await self._stub.ModelInfer(_request(model, inputs), timeout=self._limits.unary_s)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise Unavailable(f"{model} did not answer within {self._limits.unary_s:g} s.", "timeout") from None
+            raise refusal(error.details() or "", self._address) from error
 
-    def _stream(self, model: str, inputs: list[InferInput], generation_id: str) -> Stream:
-        async def requests() -> AsyncGenerator[dict[str, Any], None]:
-            yield {
-                "model_name": model,
-                "inputs": inputs,
-                "request_id": generation_id,
-                "enable_empty_final_response": True,
-            }
+    def _stream(self, model: str, inputs: Sequence[Tensor], generation_id: str) -> Stream:
+        request = _request(model, inputs, generation_id)
+        request.parameters["triton_enable_empty_final_response"].bool_param = True
 
-        return Stream(self._client.stream_infer(requests()), self._address)
+        async def requests() -> AsyncGenerator[Any, None]:
+            yield request
+
+        call = self._stub.ModelStreamInfer(requests())
+        return Stream(call, self._address, self._limits.first_s, self._limits.next_s)
 
     def _abandon(self, stream: Stream, generation_id: str) -> None:
         task = asyncio.create_task(self._cancel(stream, generation_id))
@@ -171,7 +176,7 @@ class TritonClient:
         """Cancel until the stream is over.
 
         A cancel that overtakes its own request (which is still retrieving) finds nothing to cancel, so it is sent
-        again, ever more rarely, until the stream ends.
+        again, more rarely, until the stream ends.
         """
         pause_s = _CANCEL_AGAIN_S
         with suppress(ApiError, TimeoutError):
@@ -180,16 +185,26 @@ class TritonClient:
                     await self._send_cancel(generation_id)
                     if await stream.ends_within(pause_s):
                         break
-                    pause_s *= 2
+                    pause_s = min(2 * pause_s, _CANCEL_AGAIN_MOST_S)
         stream.close()
 
     async def _send_cancel(self, generation_id: str) -> None:
-        nothing = Sampling(max_tokens=1, temperature=0.0, top_p=1.0, seed=None, stop=())
         inputs = [
             prompt_tensor([0]),
-            *sampling_tensors(generation_id, nothing),
+            *sampling_tensors(generation_id, _NOTHING),
             numbers("cancel", [True], np.bool_),
         ]
         stream = self._stream(contracts.GENERATOR, inputs, f"cancel-{generation_id}")
-        await stream.next(self._limits.unary_s)
-        stream.close()
+        try:
+            await stream.next()
+        finally:
+            stream.close()
+
+
+def _request(model: str, inputs: Sequence[Tensor], request_id: str = "") -> Any:
+    """A ``ModelInferRequest`` (Open Inference Protocol, gRPC) with raw contents."""
+    request = ModelInferRequest(model_name=model, id=request_id)
+    for name, datatype, shape, raw in inputs:
+        request.inputs.add(name=name, datatype=datatype, shape=shape)
+        request.raw_input_contents.append(raw)
+    return request

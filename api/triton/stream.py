@@ -1,7 +1,7 @@
 """A running generation: the task that reads its gRPC stream, and what it reads."""
 
 import asyncio
-from contextlib import suppress
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +9,10 @@ import grpc
 import structlog
 
 from slipstream.api.errors import ApiError, Unavailable, from_ensemble
+from slipstream.api.triton.tensors import outputs
 from slipstream.ensemble import contracts
 
 log = structlog.get_logger(__name__)
-
-_END_S = 5.0
-"""A call that does not end by itself after its answer is broken off."""
-_ending: set[asyncio.Task[None]] = set()  # an event loop holds its tasks weakly
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,77 +30,87 @@ class Stream:
     """A gRPC stream and the task that reads it.
 
     Cancelling a read of `grpc.aio` cancels the whole call, and Triton drops the responses of a cancelled call while an
-    ensemble step runs on unseen; so reading belongs to a task of its own, which outlives the request it serves. For the
-    same reason an answered call is read to its very end: Triton keeps what belongs to a call that was cancelled while
-    it was closing, and then cannot unload the model.
+    ensemble step runs on unseen; so reading belongs to a task of its own, which outlives the request it serves.
+
+    Args:
+        call: the call, which has one reader.
+        address: where Triton is, for the log.
+        first_s: how long the first response may take.
+        next_s: the longest silence after that. It is looked at once in as long, so that a token costs no timer of its
+            own, and a silence is noticed after one to two times ``next_s``.
     """
 
-    def __init__(self, call: Any, address: str) -> None:
+    def __init__(self, call: Any, address: str, first_s: float, next_s: float) -> None:
         self._call = call
         self._address = address
-        self._queue: asyncio.Queue[Piece | ApiError | None] = asyncio.Queue()
-        self._answered = asyncio.Event()
+        self._next_s = next_s
+        self._items: deque[Piece | ApiError | None] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._heard = False
+        self._loop = asyncio.get_running_loop()
+        self._silence = self._loop.call_later(first_s, self._check_silence, first_s)
         self._reader = asyncio.create_task(self._read())
 
-    async def next(self, wait_s: float) -> Piece | None:
+    async def next(self) -> Piece | None:
         """The next response with something in it; None when the stream is over.
 
         Raises:
-            ApiError: the ensemble refused, Triton failed, or nothing came for ``wait_s``.
+            ApiError: the ensemble refused, Triton failed, or it fell silent (code ``timeout``).
         """
-        try:
-            async with asyncio.timeout(wait_s):
-                item = await self._queue.get()
-        except TimeoutError:
-            raise Unavailable(f"The engine was silent for {wait_s:g} s.", "timeout") from None
+        while not self._items:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        item = self._items.popleft()
         if isinstance(item, ApiError):
             raise item
         return item
 
     async def ends_within(self, wait_s: float) -> bool:
-        """Wait for the answer's end, dropping what still comes."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                await self._answered.wait()
-        return self._answered.is_set()
+        """Wait for the end, dropping what still comes."""
+        await asyncio.wait((self._reader,), timeout=wait_s)
+        return self._reader.done()
 
     def close(self) -> None:
-        """Let an answered call end by itself; break off any other."""
-        if not self._answered.is_set():
-            self._reader.cancel()
-            self._call.cancel()
-        elif not self._reader.done():
-            _ending.add(self._reader)
-            self._reader.add_done_callback(_ending.discard)
-            asyncio.get_running_loop().call_later(_END_S, self._call.cancel)
+        self._silence.cancel()
+        self._reader.cancel()
+        self._call.cancel()
+
+    def _put(self, item: Piece | ApiError | None) -> None:
+        self._items.append(item)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _check_silence(self, waited_s: float) -> None:
+        if not self._heard:
+            self._put(Unavailable(f"The engine was silent for {waited_s:g} s.", "timeout"))
+            return
+        self._heard = False
+        self._silence = self._loop.call_later(self._next_s, self._check_silence, self._next_s)
 
     async def _read(self) -> None:
         try:
-            async for result, error in self._call:
-                if error is not None:
-                    self._end(refusal(error.message(), self._address))
-                    continue
-                response = result.get_response()
+            async for message in self._call:
+                self._heard = True
+                if message.error_message:
+                    self._put(refusal(message.error_message, self._address))
+                    break
+                response = message.infer_response
                 if response.raw_output_contents:
-                    self._queue.put_nowait(_piece(response))
+                    self._put(_piece(response))
                 if response.parameters["triton_final_response"].bool_param:
-                    self._end(None)
+                    break
         except grpc.aio.AioRpcError as error:
-            self._end(refusal(error.details() or "", self._address))
+            self._put(refusal(error.details() or "", self._address))
         finally:
-            self._end(None)
-
-    def _end(self, item: ApiError | None) -> None:
-        if not self._answered.is_set():
-            self._queue.put_nowait(item)
-            self._answered.set()
+            self._silence.cancel()
+            self._put(None)
 
 
 def _piece(response: Any) -> Piece:
-    """Read the raw tensors: `as_numpy` costs several times as much, and this runs for every token."""
-    raw = {output.name: data for output, data in zip(response.outputs, response.raw_output_contents, strict=True)}
+    """Read the raw tensors: this runs for every token."""
+    raw = outputs(response)
     counts = raw["token_counts"]
-    # A BYTES element is its length (4 bytes, little-endian) and its bytes; these tensors hold one element.
+    # A BYTES element is its length (4 bytes) and its bytes; these tensors hold one element.
     return Piece(
         text=raw["text"][4:].decode(),
         finish_reason=raw["finish_reason"][4:].decode(),
