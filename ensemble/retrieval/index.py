@@ -96,8 +96,6 @@ def build_index(
     roots = [resolve_root(argument) for argument in arguments]
     skipped = Skipped()
     files, sources = _digested(walk(roots, skipped), skipped)
-    if not files:
-        raise _nothing(arguments, skipped)
     current, known = _published(store, collection)
     if current is not None and (current.embedder_digest, current.facts.get(_SOURCES)) == (embedder.digest, sources):
         version, embedded, reused, removed = current, 0, current.chunks, 0
