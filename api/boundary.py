@@ -21,6 +21,7 @@ MAX_BODY_BYTES = 4 * 1024**2
 BODY_TIMEOUT_S = 30.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _QUIET = {"/health/live", "/health/ready", "/metrics"}
+"""Asked by machines every few seconds: not in the log while they are fine, and never work in flight."""
 
 
 class Boundary:
@@ -29,8 +30,9 @@ class Boundary:
     Args:
         app: what it wraps.
         metrics: where requests are counted.
-        host: the address that is bound. A loopback address accepts loopback names in ``Host`` only, which keeps a
-            web page from reaching the server through a name of its own that it points at 127.0.0.1 (DNS rebinding).
+        host: the address that is bound. A loopback address accepts loopback names in ``Host`` and ``Origin`` only,
+            which keeps a web page from reaching the server, also through a name of its own that it points at
+            127.0.0.1 (DNS rebinding).
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, host: str) -> None:
@@ -53,11 +55,12 @@ class Boundary:
                 MutableHeaders(scope=message)["X-Request-ID"] = record.request_id
             await send(message)
 
-        self._metrics.in_flight.inc()
+        quiet = scope["path"] in _QUIET
+        self._metrics.in_flight.inc(0 if quiet else 1)
         try:
             await self._answer(scope, receive, send_recorded, headers, record)
         finally:
-            self._metrics.in_flight.dec()
+            self._metrics.in_flight.dec(0 if quiet else 1)
             self._finish(scope, record)
 
     async def _answer(
@@ -79,6 +82,8 @@ class Boundary:
             raise ApiError(
                 421, "This server answers to localhost only; the Host header names another.", code="misdirected_request"
             )
+        if self._check_host and not _is_local_origin(headers.get("origin")):
+            raise ApiError(403, "This server answers no pages of other sites.", code="foreign_origin")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length[:16]) > MAX_BODY_BYTES:
             raise _too_large()
@@ -125,13 +130,14 @@ def _bounded(receive: Receive) -> Receive:
     """``receive`` that gives up on a body that is too long (whatever its header said) or too slow."""
     size = 0
     complete = False
+    deadline = asyncio.get_running_loop().time() + BODY_TIMEOUT_S
 
     async def bounded() -> Message:
         nonlocal size, complete
         if complete:
             return await receive()
         try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
+            async with asyncio.timeout_at(deadline):
                 message = await receive()
         except TimeoutError:
             raise ApiError(408, f"The body did not arrive within {BODY_TIMEOUT_S:g} s.", code="timeout") from None
@@ -150,6 +156,15 @@ def _host_name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.rpartition(":")[0] if ":" in host else host
+
+
+def _is_local_origin(origin: str | None) -> bool:
+    """Whether a request comes from no web page, or from one of this machine.
+
+    A page of another site may send a POST here without asking (a "simple request" of the Fetch standard); it could not
+    read the answer, but it would keep the engine busy.
+    """
+    return origin is None or is_loopback(_host_name(origin.partition("://")[2]))
 
 
 def is_loopback(host: str) -> bool:

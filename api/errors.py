@@ -4,6 +4,7 @@
 status ``type``                when
 ====== ======================= ==========================================================================
 400    invalid_request_error   a field is missing, of the wrong type, out of range or not supported
+403    invalid_request_error   a web page of another site asks a server that is bound to this machine
 404    invalid_request_error   no such route, model or collection
 405    invalid_request_error   the route exists, the method does not
 408    invalid_request_error   the body did not arrive in time
@@ -29,6 +30,9 @@ from starlette.responses import Response
 from slipstream import InputError, SlipstreamError
 
 log = structlog.get_logger(__name__)
+
+MAX_PARAM_CHARACTERS = 128
+"""An unknown field is named in the answer, and its name may be as long as a body."""
 
 RETRY_AFTER_S = {429: 1, 503: 2}
 """One answer takes about a second on the reference machine; a restarted Triton takes longer than that to load."""
@@ -105,7 +109,7 @@ def from_validation(error: ValidationError) -> ApiError:
     if problem["type"] == "json_invalid":
         reason = str(problem.get("ctx", {}).get("error", ""))
         return ApiError(400, f"The body is not valid JSON: {reason}", code="invalid_json")
-    param = _path(problem["loc"])
+    param = _path(problem["loc"])[:MAX_PARAM_CHARACTERS]
     message = problem["msg"].removeprefix("Value error, ")
     kinds = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
     code = kinds.get(problem["type"], problem["type"] if problem["type"].startswith("unsupported") else "invalid_value")

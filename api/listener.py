@@ -10,6 +10,7 @@ from slipstream import EnvironmentFault
 
 HEADER_TIMEOUT_S = 10.0
 MAX_HEADER_BYTES = 64 * 1024
+UNREAD_TIMEOUT_MS = 30_000
 
 
 class AddressTaken(EnvironmentFault):
@@ -26,6 +27,8 @@ def bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it: one whose reader stopped reading, or vanished, ends instead of holding its answer.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_TIMEOUT_MS)
         listener.bind((host, port))
         # Listening at once makes a second server fail here and now, and lets early clients wait instead of fail.
         listener.listen(128)

@@ -14,6 +14,7 @@ from slipstream.ensemble.contracts import MAX_SEARCH_LIMIT, Citation, Hit
 
 MAX_MESSAGES = 256
 MAX_STOPS = 4
+MAX_STOP_CHARACTERS = 256
 MAX_EMBEDDING_INPUTS = 2048
 MAX_COMMENT_CHARACTERS = 4000
 
@@ -52,7 +53,7 @@ def _refuse_unless_neutral(value: Any, info: ValidationInfo) -> Any:
 Unsupported = Annotated[Any, AfterValidator(_refuse_unless_neutral), Field(description="Refused unless neutral.")]
 Ignored = Annotated[Any, Field(description="Taken and ignored.")]
 NonEmpty = Annotated[str, Field(min_length=1)]
-CollectionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+CollectionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
 
 
 class TextPart(_Request):
@@ -102,7 +103,9 @@ class ChatRequest(_Request):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     stop: (
         Annotated[
-            list[NonEmpty], Field(max_length=MAX_STOPS), BeforeValidator(_stops, json_schema_input_type=str | list[str])
+            list[Annotated[NonEmpty, Field(max_length=MAX_STOP_CHARACTERS)]],
+            Field(max_length=MAX_STOPS),
+            BeforeValidator(_stops, json_schema_input_type=str | list[str]),
         ]
         | None
     ) = None

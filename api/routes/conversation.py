@@ -22,6 +22,11 @@ _CHARACTERS_PER_TOKEN = 16
 _INLINE_CHARACTERS = 4096
 """A longer text is tokenized beside the event loop (about 1 ms here); for a shorter one the thread costs more."""
 
+GREEDY_BELOW = 0.01
+"""Below this temperature the engine's float32 softmax picks the best token anyway, or overflows on the way."""
+LEAST_TOP_P = 0.001
+"""A smaller nucleus holds one token just the same, and rounds to zero in float32."""
+
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -69,8 +74,8 @@ def sampling(facade: Facade, body: ChatRequest) -> Sampling:
         raise _invalid(name, f"{name} is {max_tokens}; this server answers with at most {most} tokens.")
     return Sampling(
         max_tokens=max_tokens,
-        temperature=body.temperature or 0.0,
-        top_p=1.0 if body.top_p is None else body.top_p,
+        temperature=body.temperature if body.temperature and body.temperature >= GREEDY_BELOW else 0.0,
+        top_p=1.0 if body.top_p is None else max(body.top_p, LEAST_TOP_P),
         seed=body.seed,
         stop=body.stop or (),
     )

@@ -22,6 +22,8 @@ from slipstream.api.triton import Piece
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 _TEXT_SLOT = b'"\\u0000text\\u0000"'
 _DONE = b"data: [DONE]\n\n"
+# Not line ends to the protocol, but to clients that split lines as Python's `str.splitlines` does.
+_LINE_ENDS = {ord(sign): f"\\u{ord(sign):04x}" for sign in "\x85\u2028\u2029"}
 
 
 class EventStream(StreamingResponse):
@@ -69,12 +71,18 @@ async def events(answer: Answer, *, include_usage: bool) -> AsyncGenerator[bytes
             event = b""
             if piece.text:
                 texts.append(piece.text)
-                event = before + orjson.dumps(piece.text) + after
+                event = before + _json(piece.text) + after
             if piece.finish_reason:
                 event += _closing(frame, piece, "".join(texts), hits, include_usage=include_usage)
             if event:
                 yield opening + event
                 opening = b""
+
+
+def _json(text: str) -> bytes:
+    """``text`` as a JSON string that stays on one line."""
+    data = orjson.dumps(text)
+    return data if text.isascii() else data.decode().translate(_LINE_ENDS).encode()
 
 
 def _frame(answer: Answer, *, include_usage: bool) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The edges: routes, methods, hosts, sizes, request ids, and a backend that is not there."""
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
@@ -73,6 +74,28 @@ async def test_a_server_bound_to_the_network_takes_any_host_name(bundle: Bundle,
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://code.example") as client:
         assert (await client.get("/health/live")).status_code == 200
     assert not is_loopback("0.0.0.0")  # noqa: S104
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example", "", "http://[x"])
+async def test_a_page_of_another_site_is_refused_on_loopback(client: httpx.AsyncClient, origin: str) -> None:
+    response = await client.post("/v1/chat/completions", headers={"origin": origin}, json=CHAT)
+    assert_refused(response, 403, None, "foreign_origin")
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1:8080", "http://[::1]"])
+async def test_a_page_of_this_machine_may_ask(client: httpx.AsyncClient, origin: str) -> None:
+    assert (await client.get("/v1/models", headers={"origin": origin})).status_code == 200
+
+
+async def test_a_body_that_trickles_in_is_given_up(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipstream.api.boundary.BODY_TIMEOUT_S", 0.3)
+
+    async def body() -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0.1)  # each piece in time, the whole never
+            yield b" "
+
+    assert_refused(await client.post("/v1/chat/completions", content=body()), 408, None, "timeout")
 
 
 async def test_the_request_id_is_echoed_or_made(client: httpx.AsyncClient) -> None:
@@ -160,7 +183,7 @@ async def test_metrics_count_by_route_and_status(client: httpx.AsyncClient) -> N
     text = (await client.get("/metrics")).text
     labels = 'model="slipstream",route="/v1/chat/completions",status="503"'
     assert f"slipstream_requests_total{{{labels}}} 1.0" in text
-    assert "slipstream_requests_in_flight 1.0" in text
+    assert "slipstream_requests_in_flight 0.0" in text  # asking for the metrics is no work in flight
     assert "made" not in text  # what a client makes up is no label
 
 

@@ -128,6 +128,29 @@ async def test_the_ensemble_gets_question_conversation_and_sampling(
     assert sent["stop"] == b"\x01\0\0\0\n" + b"\x0a\0\0\0" + "конец".encode()
 
 
+async def test_every_event_stays_on_its_line_however_a_client_splits_them(
+    scripted: httpx.AsyncClient, triton: ScriptedTriton
+) -> None:
+    text = "a\u2028b\u2029c\x85d\r\ne\x0bf"
+    triton.says(Say(text, completion_tokens=1), Say(finish_reason="stop", completion_tokens=1))
+    _, said, *_ = await stream(scripted, STREAM)
+    assert isinstance(said, dict)
+    assert said["choices"][0]["delta"]["content"] == text
+    raw = (await scripted.post("/v1/chat/completions", json=STREAM)).text
+    assert raw.splitlines() == raw.split("\n")[:-1]
+
+
+@pytest.mark.parametrize(("asked", "sent"), [(1e-300, 0.0), (0.009, 0.0), (0.01, 0.01), (2, 2.0)])
+async def test_a_temperature_that_would_overflow_is_greedy(
+    scripted: httpx.AsyncClient, triton: ScriptedTriton, asked: float, sent: float
+) -> None:
+    triton.says(*ANSWER)
+    await scripted.post("/v1/chat/completions", json=CHAT | {"temperature": asked, "top_p": 1e-300})
+    inputs = tensors(triton.requests[0])
+    assert struct.unpack("<f", inputs["temperature"])[0] == pytest.approx(sent)
+    assert struct.unpack("<f", inputs["top_p"])[0] == pytest.approx(0.001)
+
+
 async def test_the_bare_generator_gets_the_chat_template(
     scripted: httpx.AsyncClient, triton: ScriptedTriton, bundle: Bundle
 ) -> None:

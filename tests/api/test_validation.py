@@ -73,6 +73,7 @@ def assert_refused(response: httpx.Response, status: int, param: str | None, cod
         ({"stop": ["a"] * 5}, "stop"),
         ({"stop": 5}, "stop"),
         ({"stop": [5]}, "stop[0]"),
+        ({"stop": "a" * 257}, "stop[0]"),
         ({"stream": "yes"}, "stream"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
@@ -86,14 +87,22 @@ def assert_refused(response: httpx.Response, status: int, param: str | None, cod
         ({"collection": ""}, "collection"),
         ({"collection": "../../etc"}, "collection"),
         ({"collection": 5}, "collection"),
+        ({"collection": ".hidden"}, "collection"),
+        ({"collection": "code\n"}, "collection"),
+        ({"collection": "a" * 65}, "collection"),
         ({"model": "slipstream-base", "collection": "code"}, "collection"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 async def test_a_chat_that_does_not_fit_is_refused_by_field(
     client: httpx.AsyncClient, change: dict[str, Any], param: str
 ) -> None:
     assert_refused(await client.post("/v1/chat/completions", json=CHAT | change), 400, param)
+
+
+async def test_a_field_with_a_name_as_long_as_a_body_is_not_repeated_whole(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/chat/completions", json=CHAT | {"x" * 1024**2: 1})
+    assert_refused(response, 400, "x" * 128, "unknown_parameter")
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400"])
