@@ -1,11 +1,7 @@
 """`slipstream serve` and `slipstream ask`."""
 
-import json
-from typing import Any
-
 import click
 
-from slipstream import SlipstreamError
 from slipstream.settings import Settings
 
 
@@ -27,49 +23,39 @@ def serve(reference: str | None, host: str | None, port: int | None, question: s
       slipstream serve --port 9000 --ask "Where is the retry budget enforced?"
     """
     from slipstream.api.listener import address_of, bind
-    from slipstream.api.server import Appliance, configure_logging
+    from slipstream.api.logs import configure_logging
+    from slipstream.api.startup import announce, warn_if_open
     from slipstream.ensemble.bundle import find_bundle
 
     configure_logging()
     given = {"host": host, "port": port}
     settings = Settings().model_copy(update={name: value for name, value in given.items() if value is not None})
     bundle = find_bundle(settings.bundles_dir, reference)
+    bundle.admit()
     with bind(settings.host, settings.port) as listener:
+        from slipstream.api.server import Appliance
+
+        warn_if_open(settings.host)
         base_url = address_of(listener)
 
-        def on_ready() -> None:
-            _announce(base_url, bundle.manifest.release_name, bundle.manifest.id, settings, as_json=as_json)
+        def on_ready(ready_s: float) -> None:
+            announce(base_url, bundle, settings, ready_s, as_json=as_json)
             if question is not None:
-                _ask(base_url, question, {"collection": settings.collection}, as_json=as_json)
+                _ask_once(base_url, question, as_json=as_json)
 
         Appliance(bundle, settings, listener, on_ready).run()
 
 
-def _announce(base_url: str, release: str, bundle_id: str, settings: Settings, *, as_json: bool) -> None:
-    collections = _collections(settings)
-    if as_json:
-        fields = {"url": base_url, "release": release, "bundle": bundle_id, "collections": collections}
-        click.echo(json.dumps({"ready": fields}, ensure_ascii=False))
-        return
-    names = ", ".join(f"{name} ({chunks} chunks)" for name, chunks in collections.items())
-    click.secho("ready ", fg="green", bold=True, nl=False)
-    click.echo(f"{base_url} · {release} ({bundle_id}) · {names or 'no collection yet: slipstream index PATH'}")
-
-
-def _collections(settings: Settings) -> dict[str, int]:
-    from slipstream.ensemble.retrieval.stores import open_store
-
-    try:
-        return {info.collection: info.chunks for info in open_store(settings).collections()}
-    except SlipstreamError:
-        return {}
-
-
-def _ask(base_url: str, question: str, fields: dict[str, Any], *, as_json: bool) -> None:
+def _ask_once(base_url: str, question: str, *, as_json: bool) -> None:
+    from slipstream.api.logs import hold_events
     from slipstream.api.terminal import show
 
-    body = {"model": "slipstream", "messages": [{"role": "user", "content": question}]} | fields
-    show(base_url, question, body, as_json=as_json)
+    with hold_events():
+        show(base_url, question, {"model": "slipstream", "messages": _conversation(question)}, as_json=as_json)
+
+
+def _conversation(question: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}]
 
 
 @click.command()
@@ -89,10 +75,10 @@ def ask(
       slipstream ask "Where is the retry budget enforced?"
       slipstream ask --collection shop --json "What does Cart.total round?"
     """
-    from slipstream.api.terminal import show
+    from slipstream.api.terminal import show, url_of
 
     settings = Settings()
-    base_url = (url or f"http://{settings.host}:{settings.port}").rstrip("/")
+    base_url = (url or url_of(settings.host, settings.port)).rstrip("/").removesuffix("/v1")
     given = {"collection": collection, "max_tokens": max_tokens}
-    body = {"model": model, "messages": [{"role": "user", "content": question}]}
+    body = {"model": model, "messages": _conversation(question)}
     show(base_url, question, body | {name: value for name, value in given.items() if value}, as_json=as_json)

@@ -2,11 +2,11 @@
 
 import asyncio
 import socket
-from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from slipstream import EnvironmentFault
+from slipstream.api.terminal import url_of
 
 HEADER_TIMEOUT_S = 10.0
 MAX_HEADER_BYTES = 64 * 1024
@@ -82,12 +82,5 @@ class BoundedHttp(HttpToolsProtocol):
 
 def address_of(listener: socket.socket) -> str:
     """The URL under which ``listener`` is reached from this machine."""
-    host, port, *_ = _name(listener)
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _name(listener: socket.socket) -> tuple[Any, ...]:
-    name = listener.getsockname()
-    assert isinstance(name, tuple)  # noqa: S101
-    return name
+    host, port, *_ = listener.getsockname()
+    return url_of(host, port)

@@ -5,13 +5,12 @@ or SIGTERM stops accepting, lets running answers finish for `DRAIN_S`, and stops
 """
 
 import asyncio
-import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from time import monotonic
 
 import structlog
 import uvicorn
@@ -19,6 +18,7 @@ import uvicorn
 from slipstream import EnvironmentFault
 from slipstream.api.app import create_app
 from slipstream.api.listener import BoundedHttp
+from slipstream.api.startup import startup_line
 from slipstream.api.triton import TritonClient
 from slipstream.ensemble.bundle import Bundle
 from slipstream.ensemble.triton.supervisor import Supervisor
@@ -26,9 +26,10 @@ from slipstream.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-DRAIN_S = 5
-READY_TIMEOUT_S = 180.0
+DRAIN_S = 3
+"""Triton may take 5 s more to end, and the whole is to be over in 10."""
 _POLL_S = 0.05
+_TELL_S = 0.5
 
 
 class TritonFailed(EnvironmentFault):
@@ -48,16 +49,18 @@ class Appliance:
 
     Args:
         listener: a bound socket (see `listener.bind`).
-        on_ready: called once, in a thread of its own, when the first question can be answered.
+        on_ready: called once, in a thread of its own, when the first question can be answered, with the seconds that
+            it took.
     """
 
     def __init__(
-        self, bundle: Bundle, settings: Settings, listener: socket.socket, on_ready: Callable[[], None]
+        self, bundle: Bundle, settings: Settings, listener: socket.socket, on_ready: Callable[[float], None]
     ) -> None:
         self._listener = listener
         self._on_ready = on_ready
         self._supervisor = Supervisor(bundle, settings)
-        app = create_app(bundle, settings, TritonClient(self._supervisor.grpc_address), lambda: self._supervisor.state)
+        self._triton = TritonClient(self._supervisor.grpc_address)
+        app = create_app(bundle, settings, self._triton, lambda: self._supervisor.state)
         config = uvicorn.Config(
             app,
             http=BoundedHttp,
@@ -88,11 +91,13 @@ class Appliance:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
+        started = monotonic()
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         try:
             await asyncio.to_thread(self._supervisor.start)
             if await self._became_ready():
-                asyncio.create_task(asyncio.to_thread(self._on_ready)).add_done_callback(_report)
+                self._telling = asyncio.create_task(asyncio.to_thread(self._on_ready, monotonic() - started))
+                self._telling.add_done_callback(_report)
                 await self._until_stopped(serving)
         finally:
             self._server.should_exit = True
@@ -102,24 +107,27 @@ class Appliance:
 
     async def _became_ready(self) -> bool:
         """False when a signal came first."""
-        try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                while not self._stop.is_set():
-                    state = self._supervisor.state
-                    if state == "ready":
-                        return True
-                    if state == "failed":
-                        raise _failed()
-                    await asyncio.sleep(_POLL_S)
-        except TimeoutError:
-            raise TritonFailed(f"Triton was not ready after {READY_TIMEOUT_S:g} s", "read its log") from None
+        with startup_line() as tell:
+            told_at = 0.0
+            while not self._stop.is_set():
+                if self._supervisor.state == "ready":
+                    return True
+                self._raise_if_failed()
+                if monotonic() - told_at > _TELL_S:
+                    told_at = monotonic()
+                    tell(await self._triton.missing() or "almost there")
+                await asyncio.sleep(_POLL_S)
         return False
 
     async def _until_stopped(self, serving: asyncio.Task[None]) -> None:
         while not self._stop.is_set() and not serving.done():
-            if self._supervisor.state == "failed":
-                raise _failed()
+            self._raise_if_failed()
             await asyncio.sleep(_POLL_S)
+
+    def _raise_if_failed(self) -> None:
+        if self._supervisor.state == "failed":
+            reason = self._supervisor.failure or "Triton ended and could not be restarted"
+            raise TritonFailed(reason, f"read {self._supervisor.log_path}")
 
     def _on_signal(self) -> None:
         if self._stop.is_set():
@@ -131,35 +139,6 @@ class Appliance:
         self._stop.set()
 
 
-def _failed() -> TritonFailed:
-    return TritonFailed("Triton ended and could not be restarted", "read its log")
-
-
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
         log.warning("the first question was not answered", reason=str(task.exception()))
-
-
-def configure_logging() -> None:
-    """Events to stderr: JSON lines, or aligned text on a terminal. Tracebacks never show values of variables, which
-    may be a user's question."""
-    on_terminal = sys.stderr.isatty()
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-        if on_terminal
-        else structlog.processors.JSONRenderer(ensure_ascii=False)
-    )
-    processors: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    if not on_terminal:
-        processors.append(structlog.processors.format_exc_info)
-    structlog.configure(
-        processors=[*processors, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")

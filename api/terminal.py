@@ -39,6 +39,12 @@ class Reply:
     tokens_per_s: float = 0.0
 
 
+def url_of(host: str, port: int) -> str:
+    """Where a server that binds ``host`` is reached from this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def stream_reply(base_url: str, body: dict[str, Any], reply: Reply) -> Iterator[str]:
     """Send ``body`` as a streamed chat and yield the texts as they come; ``reply`` is filled in on the way.
 

@@ -161,6 +161,24 @@ class Bundle:
             where = ".".join(str(part) for part in first["loc"])
             raise BundleError(f"{manifest_path}: {where}: {first['msg']}", "slipstream build") from error
 
+    def admit(self) -> None:
+        """Refuse, within milliseconds and before anything is loaded, what cannot be served on this host.
+
+        The manifest is checked by its digest and the files by their sizes; `verify` reads every byte.
+
+        Raises:
+            BundleCorrupt: the manifest was changed, or files are missing or cut off.
+            HostMismatch: the engine was compiled for another host.
+        """
+        from slipstream.engines.registry import target
+
+        if self.manifest.computed_id() != self.manifest.id:
+            raise self._corrupt([f"{MANIFEST} was changed (its digest is {self.manifest.computed_id()})"])
+        wrong = [entry.path for entry in self.manifest.files if _size(self.path / entry.path) != entry.size_bytes]
+        if wrong:
+            raise self._corrupt([f"{path} is missing or has another size" for path in wrong])
+        target(self.manifest.engine.target).check_host(self.manifest.engine.fingerprint)
+
     def verify(self) -> None:
         """Check the id and every file: size, sha256, nothing missing, nothing extra.
 
@@ -169,9 +187,11 @@ class Bundle:
         """
         problems = list(self.problems())
         if problems:
-            raise BundleCorrupt(
-                f"{self.path}: " + "; ".join(problems), "slipstream build makes it anew from the cached stages"
-            )
+            raise self._corrupt(problems)
+
+    def _corrupt(self, problems: list[str]) -> BundleCorrupt:
+        message = f"{self.path}: " + "; ".join(problems)
+        return BundleCorrupt(message, "slipstream build makes it anew from the cached stages")
 
     def problems(self) -> Iterator[str]:
         """What `verify` finds, one line for each wrong file."""
@@ -189,6 +209,13 @@ class Bundle:
                 yield f"{path} was changed (sha256 {found.sha256[:12]}… instead of {entry.sha256[:12]}…)"
         for path in sorted(present.keys() - expected.keys()):
             yield f"{path} does not belong to the bundle"
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return None
 
 
 def file_entries(folder: Path) -> list[FileEntry]:
