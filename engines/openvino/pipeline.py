@@ -61,13 +61,14 @@ class Generation:
         """New tokens without the end-of-sequence ones, the finish reason once there is one, and an error."""
         tokens: list[int] = []
         reason: str | None = None
-        while self._handle.can_read():  # `read` would wait for tokens, and hold the GIL that long
+        if not self._handle.can_read():  # `read` would wait for tokens
+            ignored = self._handle.get_status() == self._ignored
+            return ([], "error", "the KV cache has no room for this request") if ignored else ([], None, "")
+        while self._handle.can_read():
             for output in self._handle.read().values():
                 tokens += [token for token in output.generated_ids if token not in self._eos_token_ids]
                 if output.finish_reason != self._running:
                     reason = self._reasons.get(output.finish_reason, "stop")
-        if reason is None and self._handle.get_status() == self._ignored:
-            return tokens, "error", "the KV cache has no room for this request"
         return tokens, reason, ""
 
     def cancel(self) -> None:
