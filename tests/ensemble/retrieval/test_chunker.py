@@ -302,6 +302,12 @@ def test_a_function_within_a_big_function_keeps_its_name() -> None:
     assert symbols_of("a.py", text) == ["outer", "outer.inner", "outer"]
 
 
+def test_a_function_in_a_literal_is_a_symbol_if_it_has_lines_of_its_own() -> None:
+    short = "".join(f"  key_{number}: () => compute({number}),\n" for number in range(60))
+    long = f"  big: function () {{\n{filler(20)}  }},\n"
+    assert set(symbols_of("a.js", f"module.exports = {{\n{short}{long}}};\n")) == {"", "big"}
+
+
 def test_a_closing_brace_goes_with_what_it_closes() -> None:
     method = "\n    void method() {\n" + filler(35, " " * 8, ";") + "    }\n"
     text = "/** A long enough story about the class, so that its header stands alone. It is told at length. */\n"
