@@ -1,7 +1,6 @@
 """Real text from source trees, as serving will see it: what quantization observes and the embedder is compared on."""
 
 from collections.abc import Sequence
-from hashlib import sha256
 from random import Random
 
 from slipstream import InputError
@@ -11,26 +10,12 @@ from slipstream.build.training.wording import ask_and_answer, describe
 from slipstream.ensemble.prompt import render_context, render_messages
 from slipstream.ensemble.retrieval.chunker import chunk_file, embedded_text
 from slipstream.ensemble.retrieval.store import Chunk
-from slipstream.ensemble.retrieval.walk import SourceFile, resolve_root, walk
+from slipstream.ensemble.retrieval.walk import resolve_root, walk
 from slipstream.ensemble.tokenizer import ChatTokenizer
 
 CONTEXTS = (2, 6)
 RUSSIAN_SHARE = 0.15
 """Both as in training: how many contexts a prompt has, and how many questions are not English."""
-
-CHUNKING_LIBRARIES = (
-    "tokenizers", "tree-sitter", "tree-sitter-c", "tree-sitter-cpp", "tree-sitter-go", "tree-sitter-java",
-    "tree-sitter-javascript", "tree-sitter-markdown", "tree-sitter-python", "tree-sitter-rust",
-    "tree-sitter-typescript",
-)  # fmt: skip
-CHUNKING_CODE = (
-    "build.calibration",
-    "build.training.wording",
-    "ensemble.retrieval.chunker",
-    "ensemble.retrieval.definitions",
-    "ensemble.retrieval.languages",
-)
-"""What shapes the text beside the sources themselves."""
 
 _AROUND = 128  # tokens of system words, question and answer beside the contexts
 
@@ -39,26 +24,14 @@ class NothingToCalibrateOn(InputError):
     """The calibration sources hold too little code."""
 
 
-def source_files(sources: Sequence[str]) -> list[SourceFile]:
-    """The files of all ``sources`` that an index would take.
+def source_chunks(sources: Sequence[str]) -> list[Chunk]:
+    """Every chunk that an index of ``sources`` would hold, in order.
 
     Raises:
         SourceNotFound: a source names nothing.
+        NothingToCalibrateOn: there are fewer chunks than a prompt holds.
     """
-    return list(walk([resolve_root(source) for source in sources]))
-
-
-def sources_digest(files: Sequence[SourceFile]) -> str:
-    """sha256 over the paths and bytes of ``files``, hex."""
-    return digest_of([[file.repo, file.path, sha256(file.absolute.read_bytes()).hexdigest()] for file in files])
-
-
-def source_chunks(files: Sequence[SourceFile]) -> list[Chunk]:
-    """Every chunk of ``files``, in order.
-
-    Raises:
-        NothingToCalibrateOn: there are fewer than a prompt holds.
-    """
+    files = walk([resolve_root(source) for source in sources])
     chunks = [chunk for file in files for chunk in chunk_file(file.path, file.absolute.read_bytes(), file.repo)]
     if len(chunks) < CONTEXTS[1]:
         raise NothingToCalibrateOn(
@@ -66,6 +39,11 @@ def source_chunks(files: Sequence[SourceFile]) -> list[Chunk]:
             "name larger source trees in calibration.sources",
         )
     return chunks
+
+
+def chunks_digest(chunks: Sequence[Chunk]) -> str:
+    """sha256 over what stands where, hex."""
+    return digest_of([[chunk.digest, chunk.line_start, chunk.line_end] for chunk in chunks])
 
 
 def calibration_sequences(chunks: Sequence[Chunk], tokenizer: ChatTokenizer, options: Calibration) -> list[list[int]]:
@@ -114,6 +92,5 @@ def comparison_texts(chunks: Sequence[Chunk], count: int, seed: int) -> list[str
 
 
 __all__ = [
-    "NothingToCalibrateOn", "calibration_sequences", "comparison_texts", "source_chunks", "source_files",
-    "sources_digest",
+    "NothingToCalibrateOn", "calibration_sequences", "chunks_digest", "comparison_texts", "source_chunks",
 ]  # fmt: skip

@@ -5,15 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from slipstream.build.calibration import (
-    CHUNKING_CODE,
-    CHUNKING_LIBRARIES,
-    calibration_sequences,
-    comparison_texts,
-    source_chunks,
-    source_files,
-    sources_digest,
-)
+from slipstream.build.calibration import calibration_sequences, chunks_digest, comparison_texts, source_chunks
 from slipstream.build.checkpoint import write_tokenizer
 from slipstream.build.embedder import export_embedder
 from slipstream.build.merge import merge_adapter
@@ -24,31 +16,31 @@ from slipstream.build.stages import Outputs, Stage, code_digests, digest_of, lib
 from slipstream.engines.protocols import Progress
 from slipstream.engines.registry import target
 from slipstream.ensemble.prompt import PROMPT
-from slipstream.ensemble.retrieval.walk import SourceFile
+from slipstream.ensemble.retrieval.store import Chunk
 from slipstream.ensemble.tokenizer import ChatTokenizer
 from slipstream.settings import Settings
 
 _TARGET_CODE = {"openvino": ("engines.openvino.target", "engines.openvino.quantization")}
+_CALIBRATION_CODE = ("build.calibration", "build.training.wording", "ensemble.prompt")
 _GGUF_GROWTH, _SAFETENSORS_GROWTH = 8, 2
 """How many times a model's bytes its fp32 checkpoint has, at most: GGUF has 4 bits and more, safetensors 16."""
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """What the references of a recipe mean now; ``sources_sha256`` is over the calibration sources' files."""
+    """What the references of a recipe mean now; ``chunks`` are those of its calibration sources."""
 
     base: ResolvedModel
     adapter: RegisteredAdapter | None
     embedder: ResolvedModel
-    sources: list[SourceFile]
-    sources_sha256: str
+    chunks: list[Chunk]
 
 
 def resolve(recipe: Recipe, settings: Settings, progress: Progress) -> Resolved:
     """Look every reference of ``recipe`` up, fetching what is not here yet.
 
     Raises:
-        InputError, EnvironmentFault: see `resolve_model`, `Registry.resolve` and `source_files`.
+        InputError, EnvironmentFault: see `resolve_model`, `Registry.resolve` and `source_chunks`.
     """
 
     def part(first: float, last: float) -> Progress:
@@ -61,8 +53,7 @@ def resolve(recipe: Recipe, settings: Settings, progress: Progress) -> Resolved:
         adapter = Registry(settings.registry_uri).resolve(recipe.adapter, settings.cache_dir)
     embedder = resolve_model(recipe.embedder.model, settings.cache_dir, part(0.6, 0.9))
     progress(0.9, "reading the calibration sources")
-    sources = source_files(recipe.calibration.sources)
-    return Resolved(base, adapter, embedder, sources, sources_digest(sources))
+    return Resolved(base, adapter, embedder, source_chunks(recipe.calibration.sources))
 
 
 def stages_of(recipe: Recipe, resolved: Resolved) -> list[Stage]:
@@ -105,17 +96,17 @@ def _quantize(recipe: Recipe, resolved: Resolved) -> Stage:
         if calibrated:
             progress(0.0, "calibration text")
             tokenizer = ChatTokenizer(merged / "tokenizer")
-            sequences = calibration_sequences(source_chunks(resolved.sources), tokenizer, recipe.calibration)
+            sequences = calibration_sequences(resolved.chunks, tokenizer, recipe.calibration)
         facts = engine.quantize(merged / "checkpoint", recipe.quantization.spec, sequences, out, progress)
         return {"quantized": facts, "calibration_sha256": digest_of(sequences) if calibrated else None}
 
-    text = {**recipe.calibration.model_dump(mode="json"), "sources": resolved.sources_sha256, "prompt": PROMPT.digest}
+    sources = {"sources": chunks_digest(resolved.chunks), "prompt": PROMPT.digest}
     inputs = {
         "target": recipe.target,
         "quantization": recipe.quantization.effective(),
-        "calibration": text if calibrated else None,
-        "libraries": engine.versions() | (library_versions(*CHUNKING_LIBRARIES) if calibrated else {}),
-        "code": code_digests(*_TARGET_CODE[recipe.target], *(CHUNKING_CODE if calibrated else ())),
+        "calibration": recipe.calibration.model_dump(mode="json") | sources if calibrated else None,
+        "libraries": engine.versions() | library_versions("tokenizers"),
+        "code": code_digests(*_TARGET_CODE[recipe.target], *(_CALIBRATION_CODE if calibrated else ())),
     }
     # The full-precision export lies beside the result until that is written.
     return Stage("quantize", inputs, work, after=("merge",), needed_bytes=_checkpoint_bytes(resolved.base) * 3 // 2)
@@ -142,19 +133,17 @@ def _compile(recipe: Recipe, resolved: Resolved) -> Stage:
 
 
 def _embedder(recipe: Recipe, resolved: Resolved) -> Stage:
-    options, seed = recipe.embedder, recipe.calibration.seed
+    options = recipe.embedder
+    texts = comparison_texts(resolved.chunks, options.chunks, recipe.calibration.seed)
 
     def work(outputs: Outputs, out: Path, progress: Progress) -> dict[str, Any]:
-        texts = comparison_texts(source_chunks(resolved.sources), options.chunks, seed)
         return asdict(export_embedder(resolved.embedder, texts, out, progress, options.minimum_cosine))
 
     inputs = {
-        "embedder": {**options.model_dump(mode="json"), "model": resolved.embedder.sha256},
-        "calibration": {"sources": resolved.sources_sha256, "seed": seed},
-        "libraries": library_versions(
-            "torch", "transformers", "onnx", "onnxruntime", "tokenizers", *CHUNKING_LIBRARIES
-        ),
-        "code": code_digests("build.embedder", "ensemble.embedder", *CHUNKING_CODE),
+        "embedder": {"model": resolved.embedder.sha256, "minimum_cosine": options.minimum_cosine},
+        "texts": digest_of(texts),
+        "libraries": library_versions("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "tokenizers"),
+        "code": code_digests("build.embedder", "ensemble.embedder"),
     }
     return Stage("embedder", inputs, work, needed_bytes=_size_bytes(resolved.embedder.path) * 2)
 
