@@ -21,7 +21,7 @@ MAX_BODY_BYTES = 4 * 1024**2
 BODY_TIMEOUT_S = 30.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _QUIET = {"/health/live", "/health/ready", "/metrics"}
-"""Asked by machines every few seconds: not in the log while they are fine, and never work in flight."""
+"""Asked by machines every few seconds: neither in the log nor work in flight."""
 
 
 class Boundary:
@@ -97,7 +97,7 @@ class Boundary:
         metrics.duration.labels(route).observe(duration_s)
         if record.disconnected:
             metrics.disconnects.inc()
-        if route in _QUIET and status < 400:
+        if route in _QUIET:
             return
         fields = {
             "model": record.model or None,
