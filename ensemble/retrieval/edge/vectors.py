@@ -42,6 +42,4 @@ def read_vectors(folder: Path, dimension: int) -> "dict[str, NDArray[np.float32]
 
     digests = (folder / _DIGESTS).read_text(encoding="ascii").splitlines()
     values = np.fromfile(folder / _ROWS, dtype="<f4")
-    if len(values) != len(digests) * dimension:
-        raise ValueError(f"{len(values)} values for {len(digests)} digests of {dimension} dimensions")
     return dict(zip(digests, values.reshape(len(digests), dimension), strict=True))
