@@ -100,7 +100,7 @@ class Searcher:
             return entry
 
     def _switch(self, published: VersionInfo) -> _Open:
-        self._check(published)
+        self._check(published)  # before opening it, which costs a read of every file
         reader = self._store.reader(published.collection)
         try:
             self._check(reader.info)  # one more version may have come in between
