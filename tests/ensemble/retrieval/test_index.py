@@ -359,12 +359,30 @@ def test_a_full_disk_is_told_and_leaves_the_version_that_was_there(
     assert run(tree, store=store, embedder=embedder).embedded == 1
 
 
-def test_a_damaged_version_is_replaced(store: EdgeStore, embedder: Recorder, tree: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["version.json", "shard/**/*"])
+def test_a_damaged_version_is_replaced_though_no_source_changed(
+    part: str, store: EdgeStore, embedder: Recorder, tree: Path, tmp_path: Path
+) -> None:
     before = run(tree, store=store, embedder=embedder)
-    (tmp_path / "index" / NAME / before.version / "version.json").write_text("{")
+    files = (tmp_path / "index" / NAME / before.version).glob(part)
+    damaged = max((path for path in files if path.is_file()), key=lambda path: path.stat().st_size)
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[: len(content) // 2])
     after = run(tree, store=store, embedder=embedder)
     assert (after.unchanged, after.embedded, after.reused) == (False, 5, 0)
     assert find(store, embedder, "add_item")
+
+
+def test_damaged_vectors_of_the_version_before_cost_time_and_nothing_else(
+    store: EdgeStore, embedder: Recorder, tree: Path, tmp_path: Path
+) -> None:
+    before = run(tree, store=store, embedder=embedder)
+    digests = tmp_path / "index" / NAME / before.version / "digests.txt"
+    digests.write_bytes(digests.read_bytes()[:100])
+    write(tree / "new.py", function("brand_new"))
+    after = run(tree, store=store, embedder=embedder)
+    assert (after.chunks, after.embedded, after.reused) == (6, 6, 0)
+    assert find(store, embedder, "brand_new")[0].path == "new.py"
 
 
 # What the caller sees
