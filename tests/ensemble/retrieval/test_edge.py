@@ -111,6 +111,12 @@ def test_a_killed_writer_leaves_nothing_that_matters(store: EdgeStore, index_dir
     assert versions(index_dir) == {first.version, second.version}
 
 
+def test_a_discarded_version_leaves_nothing_on_the_disk(store: EdgeStore, index_dir: Path) -> None:
+    with store.writer("code", EMBEDDER, DIMENSION) as writer:
+        writer.upsert([point("a.py")])
+    assert [path.name for path in (index_dir / "code").iterdir()] == ["WRITER.lock"]
+
+
 def test_a_publisher_killed_before_the_switch_leaves_the_old_version(store: EdgeStore, index_dir: Path) -> None:
     first = publish(store, [point("a.py")])
     pointer = (index_dir / "code" / "CURRENT").read_text()

@@ -375,3 +375,13 @@ def test_a_server_keeps_the_last_two_versions_and_no_dead_writers() -> None:
     kept = {collection.name for collection in client.get_collections().collections}
     assert kept == {f"code__{versions[2]}", f"code__{last}"}
     client.close()
+
+
+def test_a_discarded_version_leaves_nothing_on_the_server() -> None:
+    from qdrant_client import QdrantClient
+
+    client = QdrantClient(":memory:")
+    with ServerStore(client).writer("code", EMBEDDER, DIMENSION) as writer:
+        writer.upsert([point("a.py")])
+    assert client.get_collections().collections == []
+    client.close()
