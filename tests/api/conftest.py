@@ -18,7 +18,8 @@ from tests.api.scripted import ScriptedTriton
 
 CONTEXT_LENGTH = 256
 EMBEDDER_TOKENS = 32
-QUICK = Limits(probe_s=1, unary_s=1, first_s=1, next_s=0.5, cancel_s=2)
+PATIENT = Limits(probe_s=20, unary_s=20, first_s=20, next_s=20, cancel_s=20)
+IMPATIENT = Limits(probe_s=20, unary_s=20, first_s=0.5, next_s=0.5, cancel_s=20)
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -94,13 +95,15 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @asynccontextmanager
-async def serving(bundle: Bundle, settings: Settings, address: str) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(
+    bundle: Bundle, settings: Settings, address: str, limits: Limits = PATIENT
+) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of an app whose Triton is at ``address``. Transport errors of the app are raised."""
-    triton = TritonClient(address, QUICK)
+    triton = TritonClient(address, limits)
     app = create_app(bundle, settings, triton)
     transport = httpx.ASGITransport(app)
     try:
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", timeout=10) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", timeout=60) as client:
             yield client
     finally:
         await triton.close()
@@ -125,4 +128,11 @@ async def triton() -> AsyncIterator[ScriptedTriton]:
 async def scripted(bundle: Bundle, settings: Settings, triton: ScriptedTriton) -> AsyncIterator[httpx.AsyncClient]:
     """In front of ``triton``, whose answers the test writes."""
     async with serving(bundle, settings, triton.address) as client:
+        yield client
+
+
+@pytest.fixture
+async def impatient(bundle: Bundle, settings: Settings, triton: ScriptedTriton) -> AsyncIterator[httpx.AsyncClient]:
+    """The same, but it takes half a second without a word for a failure."""
+    async with serving(bundle, settings, triton.address, IMPATIENT) as client:
         yield client

@@ -101,7 +101,7 @@ class ScriptedTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ig
     async def has_requests(self, count: int) -> None:
         """Wait until ``count`` generations were asked for."""
         async with self._asked:
-            await asyncio.wait_for(self._asked.wait_for(lambda: len(self.requests) >= count), 5)
+            await asyncio.wait_for(self._asked.wait_for(lambda: len(self.requests) >= count), 20)
 
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
         return service_pb2.ModelReadyResponse(ready=True)

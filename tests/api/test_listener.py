@@ -61,7 +61,7 @@ async def until_closed(port: int, *sent: bytes, every_s: float = 0.0) -> bytes:
         for piece in sent:
             writer.write(piece)
             await asyncio.sleep(every_s)
-        return await asyncio.wait_for(reader.read(), 5)
+        return await asyncio.wait_for(reader.read(), 20)
     except ConnectionError:
         return b""
     finally:
@@ -91,7 +91,7 @@ async def test_a_request_in_time_is_answered_and_its_connection_kept(monkeypatch
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for _ in range(2):
             writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\nhi"), 5)
+            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\nhi"), 20)
             assert answer.startswith(b"HTTP/1.1 200")
             await asyncio.sleep(0.4)  # longer than headers may take: the time between requests is no part of them
         writer.close()

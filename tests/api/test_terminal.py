@@ -19,7 +19,7 @@ from slipstream.cli import main
 from slipstream.ensemble.bundle import Bundle
 from slipstream.ensemble.contracts import encode_error
 from slipstream.settings import Settings
-from tests.api.conftest import QUICK
+from tests.api.conftest import PATIENT
 from tests.api.scripted import Drop, Fail, Say, ScriptedTriton
 from tests.api.test_chat import ANSWER
 
@@ -30,7 +30,7 @@ Ask = Callable[..., Any]
 @pytest.fixture
 async def url(bundle: Bundle, settings: Settings, triton: ScriptedTriton) -> AsyncIterator[str]:
     """A facade on a real port, in front of ``triton``."""
-    app = create_app(bundle, settings, TritonClient(triton.address, QUICK))
+    app = create_app(bundle, settings, TritonClient(triton.address, PATIENT))
     with bind("127.0.0.1", 0) as listener:
         server = uvicorn.Server(uvicorn.Config(app, http=BoundedHttp, ws="none", log_config=None))
         running = asyncio.create_task(server.serve([listener]))
