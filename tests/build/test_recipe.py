@@ -33,6 +33,7 @@ def fault(text: str) -> RecipeInvalid:
         ("quantization: {metod: awq}", "quantization.metod", "quantization.method"),
         ("quantization: {groupsize: 32}", "quantization.groupsize", "quantization.group_size"),
         ("group_size: 32", "group_size", "quantization.group_size"),  # of another section
+        ("method: awq", "method", "quantization.method"),
         ("serving: {max_concurency: 4}", "serving.max_concurency", "serving.max_concurrency"),
     ],
 )
@@ -44,7 +45,7 @@ def test_an_unknown_key_names_its_place_and_the_nearest_known_key(written: str, 
 
 
 def test_every_fault_is_told_at_once() -> None:
-    error = fault("version: 0.1\nquantization: {method: int3, group_size: 0}\nmerge: {tolerance: .nan}")
+    error = fault("version: 0.1\nquantization: {method: int3, group_size: 0}\nmerge: {tolerance: .inf}")
     for place in ("version", "adapter is missing", "quantization.method", "quantization.group_size", "merge.tolerance"):
         assert place in error.message
 
@@ -73,6 +74,13 @@ def test_a_key_written_twice_is_refused_with_its_line(text: str) -> None:
 )  # fmt: skip
 def test_what_is_no_recipe_is_an_error_of_ours(text: str) -> None:
     fault(text)
+
+
+@pytest.mark.parametrize("text", ["", "- a", "word"])
+def test_what_holds_no_keys_is_told_where_to_start(text: str) -> None:
+    error = fault(text)
+    assert error.message == "my.yaml holds no keys"
+    assert error.remedy.endswith("default.yaml")
 
 
 def test_a_file_that_is_no_text_is_an_error_of_ours(tmp_path: Path) -> None:

@@ -1,0 +1,214 @@
+"""`slipstream build` as a user sees it: its words, its documents, and processes that are killed, crowded or cramped."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from slipstream.ensemble.bundle import find_bundle, list_bundles
+from tests.build.conftest import TinyRecipe
+from tests.conftest import slipstream
+
+HEAVY = {"torch", "transformers", "openvino", "nncf", "optimum", "mlflow", "onnxruntime", "peft"}
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, tiny_recipe: TinyRecipe) -> str:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(tiny_recipe(quantization__method="none"), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: TinyRecipe) -> tuple[Path, str]:
+    """A home with a finished build, and its recipe."""
+    home = tmp_path_factory.mktemp("built")
+    recipe = home / "tiny.yaml"
+    recipe.write_text(tiny_recipe(quantization__method="none"), encoding="utf-8")
+    done = slipstream("build", str(recipe), home=home)
+    assert done.returncode == 0, done.stderr
+    return home, str(recipe)
+
+
+def start(recipe: str, home: Path, *options: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "slipstream.cli", "build", recipe, "--json", *options],
+        env={**os.environ, "SLIPSTREAM_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(home: Path, pattern: str, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 300
+    while not list(home.glob(pattern)):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def statuses(stdout: str) -> dict[str, str]:
+    return {stage["stage"]: stage["status"] for stage in json.loads(stdout)["stages"]}
+
+
+def test_a_second_build_says_that_nothing_changed_and_imports_nothing_heavy(built: tuple[Path, str]) -> None:
+    home, recipe = built
+    script = (
+        "import sys; from slipstream.cli import main\n"
+        "try: main(['build', sys.argv[1]])\n"
+        "except SystemExit as ended: assert ended.code == 0\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, recipe],
+        env={**os.environ, "SLIPSTREAM_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.startswith("nothing changed: test-v1.0-llama-fp16-p1"), done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_final_document_is_all_that_stdout_gets(built: tuple[Path, str]) -> None:
+    home, recipe = built
+    done = slipstream("build", recipe, "--json", home=home)
+    document = json.loads(done.stdout)
+    assert document["unchanged"]
+    assert document["bundle"] == find_bundle(home / "bundles").manifest.id
+    assert [stage["stage"] for stage in document["stages"]] == [
+        "resolve", "merge", "quantize", "compile", "embedder", "bundle",
+    ]  # fmt: skip
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [event["stage"] for event in events if event["event"] == "stage_finished"] == list(statuses(done.stdout))
+
+
+def test_a_terminal_gets_a_bar_for_each_stage(built: tuple[Path, str]) -> None:
+    home, recipe = built
+    ours, theirs = pty.openpty()
+    done = subprocess.Popen(
+        [sys.executable, "-m", "slipstream.cli", "build", recipe],
+        env={**os.environ, "SLIPSTREAM_HOME": str(home), "TERM": "xterm", "COLUMNS": "100"},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            block = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not block:
+            break
+        shown += block
+    os.close(ours)
+    assert done.communicate()[0].startswith("nothing changed")
+    for stage in ("resolve", "merge", "quantize", "compile", "embedder", "bundle"):
+        assert re.search(rf"{stage} .*━".encode(), shown), stage
+    assert b"cached" in shown
+    assert b'"event"' not in shown
+
+
+def test_a_plan_for_people_and_for_machines(built: tuple[Path, str], tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
+    home, recipe = built
+    other = tmp_path / "gptq.yaml"
+    other.write_text(tiny_recipe(quantization__method="gptq"), encoding="utf-8")
+    lines = [line.strip() for line in slipstream("build", recipe, "--plan", home=home).stdout.splitlines()]
+    assert lines[1:] == ["resolve  always runs", *(f"{stage}  cached" for stage in
+                         ("merge", "quantize", "compile", "embedder", "bundle"))]  # fmt: skip
+    lines = [line.strip() for line in slipstream("build", str(other), "--plan", home=home).stdout.splitlines()]
+    assert lines[lines.index("quantize  would run") + 1] == "quantization.method: none → gptq"
+    document = json.loads(slipstream("build", str(other), "--plan", "--json", home=home).stdout)
+    assert {stage["stage"]: stage["cached"] for stage in document["stages"]} == {
+        "merge": True, "quantize": False, "compile": False, "embedder": True, "bundle": False,
+    }  # fmt: skip
+    assert len(list_bundles(home / "bundles")) == 1
+
+
+def test_an_unknown_key_ends_with_2_and_what_to_write(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text('version: "1"\nadapter: null\nquantization: {metod: awq}\n')
+    done = slipstream("build", str(tmp_path / "r.yaml"), home=tmp_path)
+    assert done.returncode == 2
+    assert "unknown key 'quantization.metod'" in done.stderr
+    assert "try: write quantization.method" in done.stderr
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("stage", ["merge", "quantize", "compile", "embedder"])
+def test_a_build_killed_in_a_stage_resumes_with_that_stage(tmp_path: Path, recipe: str, stage: str) -> None:
+    process = start(recipe, tmp_path)
+    wait_for(tmp_path, f"cache/stages/{stage}/.aside/*", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert list(tmp_path.glob(f"cache/stages/{stage}/.aside/*"))
+    assert not list_bundles(tmp_path / "bundles")
+    resumed = slipstream("build", recipe, "--json", home=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    order = ["merge", "quantize", "compile", "embedder", "bundle"]
+    expected = ["cached" if order.index(each) < order.index(stage) else "ran" for each in order]
+    assert list(statuses(resumed.stdout).values()) == ["asked", *expected]
+    assert not list(tmp_path.glob("cache/stages/*/.aside/*"))
+    assert slipstream("verify", home=tmp_path).returncode == 0
+
+
+def test_two_builds_at_once_make_each_stage_once_and_one_bundle(tmp_path: Path, recipe: str) -> None:
+    ended = [(process, *process.communicate()) for process in [start(recipe, tmp_path) for _ in range(2)]]
+    assert [process.returncode for process, _, _ in ended] == [0, 0], [stderr for _, _, stderr in ended]
+    one, other = (statuses(stdout) for _, stdout, _ in ended)
+    for stage in ("merge", "quantize", "compile", "embedder", "bundle"):
+        assert sorted((one[stage], other[stage])) == ["cached", "ran"], stage
+    assert len(list_bundles(tmp_path / "bundles")) == 1
+    assert slipstream("verify", home=tmp_path).returncode == 0
+
+
+def test_a_disk_that_is_full_says_so_and_leaves_no_half_stage(tmp_path: Path, recipe: str) -> None:
+    """On a real file system of a few megabytes, in a mount namespace of its own."""
+    room = tmp_path / "room"
+    room.mkdir()
+    filled = "import os, shutil; f = open('{0}/ballast', 'wb'); f.write(bytes(shutil.disk_usage('{0}').free - {1}))"
+    # Enough by the estimate and not enough in truth: the estimate knows nothing of somebody who writes meanwhile.
+    script = f"""
+        mount -t tmpfs -o size=40m none {room} || exit 99
+        {sys.executable} -c "import slipstream.build.pipeline as p, slipstream.build.durable as d, sys
+p.free_bytes = d.free_bytes = lambda folder: 1 << 40
+{filled.format(room, 150_000)}; f.close()
+from slipstream.cli import main; main(['build', '{recipe}'])"
+        status=$?
+        find {room}/cache/stages -path '*.aside/*' -o -name stage.json
+        exit $status
+    """
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", script],
+        env={**os.environ, "SLIPSTREAM_HOME": str(room)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode in (1, 99) and ("unshare" in done.stderr or "mount" in done.stderr):
+        pytest.skip("this system lets nobody mount a small file system")
+    assert done.returncode == 2, done.stderr
+    assert f"no room in {room}/cache/stages/merge: merge needs about" in done.stderr
+    assert "SLIPSTREAM_HOME" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.integration
+def test_the_default_build_unchanged_takes_at_most_3_seconds(home: Path) -> None:
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = slipstream("build", "default", home=home)
+        seconds.append(time.perf_counter() - started)
+        assert done.stdout.startswith("nothing changed"), done.stdout + done.stderr
+    assert min(seconds) <= 3.0
+    assert slipstream("verify", home=home).returncode == 0
