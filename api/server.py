@@ -29,7 +29,6 @@ log = structlog.get_logger(__name__)
 DRAIN_S = 3
 """Triton may take 5 s more to end, and the whole is to be over in 10."""
 _POLL_S = 0.05
-_TELL_S = 0.5
 
 
 class TritonFailed(EnvironmentFault):
@@ -107,15 +106,13 @@ class Appliance:
 
     async def _became_ready(self) -> bool:
         """False when a signal came first."""
-        with startup_line() as tell:
-            told_at = 0.0
+        with startup_line() as refresh:
             while not self._stop.is_set():
-                if self._supervisor.state == "ready":
-                    return True
                 self._raise_if_failed()
-                if monotonic() - told_at > _TELL_S:
-                    told_at = monotonic()
-                    tell(await self._triton.missing() or "almost there")
+                # Our channel may still be waiting out a failure when Triton has just become ready.
+                if self._supervisor.state == "ready" and await self._triton.missing() is None:
+                    return True
+                refresh()
                 await asyncio.sleep(_POLL_S)
         return False
 

@@ -2,10 +2,9 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import Protocol
 
 import click
 
@@ -17,23 +16,17 @@ from slipstream.settings import Settings
 DEFAULT_PORT = 8080
 
 
-class Tell(Protocol):
-    """Say what is being waited for."""
-
-    def __call__(self, waiting_for: str) -> None: ...
-
-
 @contextmanager
-def startup_line() -> Iterator[Tell]:
-    """A line that is rewritten in place, on a terminal; silence otherwise (the log has the events)."""
+def startup_line() -> Iterator[Callable[[], None]]:
+    """A line on the terminal whose seconds go on with each call; silence elsewhere (the log has the events)."""
     if not sys.stderr.isatty():
-        yield lambda waiting_for: None
+        yield lambda: None
         return
     from rich.console import Console
 
     started = monotonic()
-    with Console(stderr=True).status("starting Triton") as status:
-        yield lambda waiting_for: status.update(f"starting Triton · {monotonic() - started:.0f} s · {waiting_for}")
+    with Console(stderr=True).status("starting Triton", refresh_per_second=4) as status:
+        yield lambda: status.update(f"starting Triton and loading its models · {monotonic() - started:.0f} s")
 
 
 def warn_if_open(host: str) -> None:

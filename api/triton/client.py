@@ -1,7 +1,7 @@
 """The gRPC client of the ensemble: one channel, streams that end, cancels that arrive.
 
 Every call has a time limit, so a Triton that died or hangs is a 503 and never a hang; the channel reconnects by itself
-within a second of Triton's return.
+within a fraction of a second of Triton's return.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ _CHANNEL_OPTIONS = [
     # gRPC waits up to two minutes between attempts by default; Triton is on this machine and restarts in seconds.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 250),
 ]
 
 _CANCEL_AGAIN_S = 0.05
