@@ -36,12 +36,12 @@ def build(recipe: str, plan_only: bool, activate: bool, as_json: bool) -> None:
       slipstream build default
       slipstream build my-recipe.yaml --plan
     """
-    from slipstream.build.pipeline import Pipeline
+    from slipstream.build.pipeline import STAGES, Pipeline
     from slipstream.build.progress import watched
     from slipstream.build.recipe import load_recipe
 
     loaded = load_recipe(recipe)
-    with watched() as watcher:
+    with watched(STAGES[:1] if plan_only else STAGES) as watcher:
         pipeline = Pipeline(loaded, Settings(), watcher)
         plan = pipeline.plan() if plan_only else None
         report = None if plan_only else pipeline.build(activate=activate)

@@ -23,11 +23,12 @@ _FULL_MESSAGES = tuple(os.strerror(number) for number in _FULL)
 class DiskFull(EnvironmentFault):
     """The file system cannot take what a stage would write."""
 
-    def __init__(self, folder: Path, needed_bytes: int, doing: str) -> None:
-        needed, free = megabytes(needed_bytes), megabytes(free_bytes(folder))
+    def __init__(self, folder: Path, needed_bytes: int | None, doing: str) -> None:
+        free = megabytes(free_bytes(folder))
+        needed = f"about {megabytes(needed_bytes)} MB" if needed_bytes else f"more than {free} MB"
         super().__init__(
-            f"no room in {folder}: {doing} needs about {needed} MB, {free} MB are free",
-            f"free {needed} MB there (old folders in cache/stages and bundles may go), "
+            f"no room in {folder}: {doing} needs {needed}, {free} MB are free",
+            f"free {needed} there (old folders in cache/stages and bundles may go), "
             "or set SLIPSTREAM_HOME to a larger disk; then run the same command again",
         )
 
@@ -60,7 +61,7 @@ class Shelf:
         Raises:
             DiskFull: before ``fill`` if ``needed_bytes`` are not free, or whenever the disk is full after all.
         """
-        with self._explained(needed_bytes, doing):
+        with explaining_full_disk(self.home, doing, needed_bytes):
             (self.home / ".aside").mkdir(parents=True, exist_ok=True)
             if free_bytes(self.home) < needed_bytes:
                 raise DiskFull(self.home, needed_bytes, doing)
@@ -76,15 +77,6 @@ class Shelf:
                 raise
             _sync(self.home)
         return self.path(key)
-
-    @contextmanager
-    def _explained(self, needed_bytes: int, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            if isinstance(error, DiskFull) or not says_disk_full(error):
-                raise
-            raise DiskFull(self.home, needed_bytes, doing) from error
 
     def discard(self, key: str) -> None:
         """Remove ``key``: at once for whoever looks, then from the disk."""
@@ -130,6 +122,17 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def explaining_full_disk(folder: Path, doing: str, needed_bytes: int | None = None) -> Iterator[None]:
+    """Turn whatever is raised because the disk is full into a `DiskFull` that names ``folder``."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DiskFull) or not says_disk_full(error):
+            raise
+        raise DiskFull(folder, needed_bytes, doing) from error
+
+
 def says_disk_full(error: BaseException | None) -> bool:
     """Whether a full disk is behind ``error``: libraries in C++ and Rust give the system's words and no errno."""
     while error is not None:
@@ -152,4 +155,4 @@ def megabytes(size_bytes: int) -> int:
     return -(-size_bytes // 1_000_000)
 
 
-__all__ = ["DiskFull", "Shelf", "free_bytes", "make_durable", "megabytes", "says_disk_full"]
+__all__ = ["DiskFull", "Shelf", "explaining_full_disk", "free_bytes", "make_durable", "megabytes", "says_disk_full"]

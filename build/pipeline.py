@@ -6,13 +6,15 @@ by the digest of their inputs (`slipstream.build.stages`), and the bundle is kep
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 from time import perf_counter
 from typing import Protocol, TypeVar
 
 import structlog
 
+from slipstream import EnvironmentFault
 from slipstream.build.bundle import assemble, existing, manifest_of
-from slipstream.build.durable import DiskFull, free_bytes
+from slipstream.build.durable import DiskFull, explaining_full_disk, free_bytes, says_disk_full
 from slipstream.build.graph import Resolved, resolve, stages_of
 from slipstream.build.recipe import Recipe
 from slipstream.build.stages import Outputs, Planned, Stage, StageCache, StageRecord, Status
@@ -26,6 +28,10 @@ log = structlog.get_logger(__name__)
 STAGES = ("resolve", "merge", "quantize", "compile", "embedder", "bundle")
 
 T = TypeVar("T")
+
+
+class HomeUnwritable(EnvironmentFault):
+    """Run state cannot be kept where it should be."""
 
 
 class Watcher(Protocol):
@@ -103,7 +109,12 @@ class Pipeline:
             DiskFull: nothing half made is left.
             InputError, EnvironmentFault: a reference, the recipe or a library does not fit.
         """
+        with explaining_full_disk(self._settings.root, "the build"):
+            return self._build(activate=activate)
+
+    def _build(self, *, activate: bool) -> BuildReport:
         started = perf_counter()
+        self._require_home()
         resolved = self._resolve()
         self._cache.sweep()
         stages = {stage.name: stage for stage in stages_of(self._recipe, resolved)}
@@ -115,6 +126,19 @@ class Pipeline:
         if activate:
             set_active(self._settings.bundles_dir, bundle.manifest.id)
         return BuildReport(bundle, tuple(self._reports), perf_counter() - started)
+
+    def _require_home(self) -> None:
+        root = self._settings.root
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=root):
+                pass
+        except OSError as error:
+            if says_disk_full(error):
+                raise
+            raise HomeUnwritable(
+                f"{root} cannot be written to: {error.strerror}", "set SLIPSTREAM_HOME to a folder of yours"
+            ) from error
 
     def _resolve(self) -> Resolved:
         return self._watch("resolve", lambda progress: (resolve(self._recipe, self._settings, progress), "asked"))
@@ -165,4 +189,4 @@ class Pipeline:
         return result
 
 
-__all__ = ["STAGES", "BuildReport", "Pipeline", "PlanReport", "StageReport", "Watcher"]
+__all__ = ["STAGES", "BuildReport", "HomeUnwritable", "Pipeline", "PlanReport", "StageReport", "Watcher"]

@@ -1,7 +1,7 @@
 """How a build shows itself: a bar for each stage on a terminal, structured events otherwise. Both go to stderr."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any
@@ -19,17 +19,19 @@ _EVENT_SECONDS = 10.0  # between two progress events of a stage
 class Bars:
     """One line for each stage, in the order of the build."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, stages: Sequence[str]) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {
-            stage: progress.add_task(stage, total=1.0, start=False, doing="") for stage in STAGES
+            stage: progress.add_task(stage, total=1.0, start=False, doing="") for stage in stages
         }
 
     def started(self, stage: str) -> None:
         self._progress.start_task(self._tasks[stage])
 
     def progress(self, stage: str, share: float, doing: str) -> None:
-        self._progress.update(self._tasks[stage], completed=share, doing=doing)
+        task = self._tasks[stage]
+        # A library that does two passes at once tells of both; a bar that goes back tells nobody anything.
+        self._progress.update(task, completed=max(share, self._progress.tasks[task].completed), doing=doing)
 
     def finished(self, stage: str, status: Status, seconds: float) -> None:
         word = {"asked": "", "cached": "cached", "ran": f"{seconds:.1f} s"}[status]
@@ -58,8 +60,8 @@ class Events:
 
 
 @contextmanager
-def watched() -> Iterator[Watcher]:
-    """The watcher that fits stderr; other log events go there as well, above the bars if there are any."""
+def watched(stages: Sequence[str] = STAGES) -> Iterator[Watcher]:
+    """The watcher of ``stages`` that fits stderr; other log events go there as well, above the bars."""
     console = Console(stderr=True)
     if not console.is_terminal:
         _log_to(structlog.PrintLoggerFactory(sys.stderr), structlog.processors.JSONRenderer(ensure_ascii=False))
@@ -74,7 +76,7 @@ def watched() -> Iterator[Watcher]:
     with Progress(*columns, console=console) as progress:
         # `Progress` takes stderr over while it is shown, so what is printed there appears above the bars.
         _log_to(lambda *_: structlog.PrintLogger(sys.stderr), structlog.dev.ConsoleRenderer())
-        yield Bars(progress)
+        yield Bars(progress, stages)
 
 
 def _log_to(factory: Any, renderer: Any) -> None:

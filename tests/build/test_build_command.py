@@ -144,6 +144,13 @@ def test_an_unknown_key_ends_with_2_and_what_to_write(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_home_that_cannot_be_written_to_is_told(tmp_path: Path, recipe: str) -> None:
+    done = slipstream("build", recipe, home=Path(recipe) / "home")
+    assert done.returncode == 2
+    assert "cannot be written to: Not a directory" in done.stderr
+    assert "SLIPSTREAM_HOME" in done.stderr
+
+
 @pytest.mark.parametrize("stage", ["merge", "quantize", "compile", "embedder"])
 def test_a_build_killed_in_a_stage_resumes_with_that_stage(tmp_path: Path, recipe: str, stage: str) -> None:
     process = start(recipe, tmp_path)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from slipstream.build.durable import DiskFull, Shelf
+from slipstream.build.durable import DiskFull, Shelf, explaining_full_disk
 from slipstream.build.stages import Outputs, Stage, StageCache, changes, code_digests, library_versions
 from slipstream.engines.protocols import Progress
 
@@ -178,6 +178,12 @@ def test_a_disk_that_is_full_when_syncing_leaves_nothing(cache: StageCache, monk
 def test_what_will_not_fit_is_refused_before_the_work(cache: StageCache) -> None:
     with pytest.raises(DiskFull):
         cache.run(Stage("merge", {}, refuse, needed_bytes=1 << 60), {}, silent)
+
+
+def test_a_full_disk_whose_need_is_not_known_still_says_what_is_free(tmp_path: Path) -> None:
+    told = pytest.raises(DiskFull, match=r"the build needs more than \d+ MB, \d+ MB are free")
+    with told, explaining_full_disk(tmp_path / "not" / "there", "the build"):
+        raise OSError(errno.ENOSPC, "while locking")
 
 
 def test_another_error_on_a_full_disk_is_not_blamed_on_it(cache: StageCache) -> None:
