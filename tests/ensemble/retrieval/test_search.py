@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from slipstream.ensemble.contracts import SearchRequest, SearchResult
@@ -14,9 +15,12 @@ from slipstream.ensemble.retrieval.edge.versions import CollectionFolder
 from slipstream.ensemble.retrieval.search import Searcher
 from slipstream.ensemble.retrieval.store import (
     CollectionNotFound,
+    DenseVector,
     EmbedderMismatch,
     StoreUnavailable,
     VectorStore,
+    VersionInfo,
+    checked,
 )
 from tests.ensemble.retrieval.corpus import DIMENSION, EMBEDDER, dense, paths, point, publish
 
@@ -126,17 +130,16 @@ def test_a_search_under_way_keeps_its_reader(tmp_path: Path, monkeypatch: pytest
     publish(store, [point("old.py")])
     inside, go_on = threading.Event(), threading.Event()
 
-    def slow_encode(text: str) -> object:
-        from slipstream.ensemble.retrieval.bm25 import encode_query
-
-        if text == "slow":
+    def checked_slowly(info: VersionInfo, vector: DenseVector) -> object:
+        """The first thing that a reader does in a search."""
+        if np.array_equal(vector, dense("slow")):
             inside.set()
             assert go_on.wait(30)
-        return encode_query(text)
+        return checked(info, vector)
 
-    monkeypatch.setattr("slipstream.ensemble.retrieval.search.encode_query", slow_encode)
+    monkeypatch.setattr("slipstream.ensemble.retrieval.edge.store.checked", checked_slowly)
     with closing(Searcher(store, EMBEDDER)) as searcher, ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(ask, searcher, "slow")
+        slow = pool.submit(ask, searcher, "def", word="slow")
         assert inside.wait(30)
         publish(store, [point("new.py")])
         assert paths(ask(searcher).hits) == ["new.py"]
