@@ -12,7 +12,7 @@ from slipstream.engines.protocols import RuntimeOptions, Sampling
 
 # Positions per KV block on a CPU.
 BLOCK_TOKENS = 32
-# An 8-bit cache keeps a 32-bit scale and a 32-bit zero point beside each head's vector.
+# An 8-bit cache keeps a 32-bit scale and a 32-bit zero point: for keys by channel and block, for values by position.
 _SCALE_BYTES = 8
 
 
@@ -33,10 +33,13 @@ class EngineConfig:
             generation = json.loads((engine_dir / "generation_config.json").read_text(encoding="utf-8"))
             heads: int = config["num_attention_heads"]
             key_value_heads: int = config.get("num_key_value_heads") or heads
-            vector_bytes: int = (config.get("head_dim") or config["hidden_size"] // heads) + _SCALE_BYTES
+            head_dim: int = config.get("head_dim") or config["hidden_size"] // heads
+            scale_bytes = _SCALE_BYTES * (head_dim + BLOCK_TOKENS)
             self.vocabulary_size: int = config["vocab_size"]
             context_length: int = config["max_position_embeddings"]
-            block_bytes: int = 2 * BLOCK_TOKENS * config["num_hidden_layers"] * key_value_heads * vector_bytes
+            block_bytes: int = (
+                config["num_hidden_layers"] * key_value_heads * (2 * BLOCK_TOKENS * head_dim + scale_bytes)
+            )
         except (OSError, ValueError, KeyError) as error:
             raise EngineUnreadable(f"{engine_dir} is not an OpenVINO engine: {error!r}", "slipstream build") from error
         self.kv_blocks = max(2, options.kv_cache_bytes // block_bytes)

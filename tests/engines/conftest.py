@@ -27,9 +27,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def engine(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """16-bit weights, for an end-of-sequence token that it never picks: it generates until it is told to stop."""
-    quantized, out = tmp_path_factory.mktemp("quantized"), tmp_path_factory.mktemp("engine")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16-bit weights, heads as wide as SmolLM2's, an end-of-sequence token that greedy decoding never picks."""
+    checkpoint, quantized, out = (tmp_path_factory.mktemp(name) for name in ("wide", "quantized", "engine"))
+    write_tiny_checkpoint(checkpoint, hidden=128)
     target = OpenVinoTarget()
     target.quantize(checkpoint, QuantizationSpec(method="none"), [], quantized, lambda *_: None)
     target.compile(quantized, out, lambda *_: None)

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from slipstream.engines.openvino.engine_process import EngineNotLoaded
-from slipstream.engines.openvino.pipeline import EngineUnreadable
+from slipstream.engines.openvino.pipeline import EngineConfig, EngineUnreadable, add_request, load_pipeline
 from slipstream.engines.openvino.runtime import OpenVinoRuntime
 from slipstream.engines.protocols import GenerationRequest, RuntimeOptions, Sampling, TokenDelta
 from tests.engines.conftest import Reader, with_eos
@@ -72,6 +72,15 @@ class TestRequestsThatCannotBe:
             assert len(ask(small, max_tokens=59).wait().tokens) == 59
         finally:
             small.close()
+
+
+def test_the_cache_takes_the_bytes_it_was_granted_and_no_more(engine: Path) -> None:
+    options = RuntimeOptions(kv_cache_bytes=2**20)
+    config = EngineConfig(engine, options)
+    pipeline = load_pipeline(engine, options, config)
+    add_request(pipeline, 0, PROMPT, Sampling(max_tokens=1), config.eos_token_ids)
+    pipeline.step()
+    assert 0.98 * 2**20 < pipeline.get_metrics().cache_size_in_bytes <= 2**20
 
 
 class TestCancel:
