@@ -7,17 +7,21 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from time import monotonic, sleep
 from uuid import uuid4
 
 import httpx
+import numpy as np
 import psutil
 import pytest
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import np_to_triton_dtype
 
 from slipstream.api.triton import Piece, TritonClient
-from slipstream.api.triton.tensors import Sampling, prompt_tensor, rag_tensors
+from slipstream.api.triton.tensors import Sampling, rag_tensors
 from slipstream.ensemble.bundle import Bundle, find_bundle
 from slipstream.ensemble.contracts import GENERATOR, RAG, SearchRequest, SearchResult
 from slipstream.ensemble.tokenizer import ChatTokenizer, EmbedderTokenizer
@@ -84,6 +88,13 @@ def answer(triton: Supervisor, bundle: Bundle, max_tokens: int = 48) -> list[Pie
     return asyncio.run(collect())
 
 
+def tensor(name: str, values: Sequence[object], dtype: type[np.generic]) -> InferInput:
+    array = np.array(values, dtype)
+    made = InferInput(name, list(array.shape), np_to_triton_dtype(dtype))
+    made.set_data_from_numpy(array)
+    return made
+
+
 def metric(triton: Supervisor, name: str) -> float:
     lines = httpx.get(triton.metrics_url).text.splitlines()
     return next((float(line.split()[-1]) for line in lines if line.startswith(f"slipstream_generator_{name}{{")), 0.0)
@@ -136,18 +147,25 @@ class TestAnswers:
     def test_closing_the_grpc_stream_alone_frees_the_slot(self, triton: Supervisor, tokenizer: ChatTokenizer) -> None:
         """For clients that are not our facade: no cancel request, only a stream that went away."""
         ids = tokenizer.encode_chat([{"role": "user", "content": "Count from one to one thousand."}])
-
-        async def leave() -> None:
-            client = TritonClient(triton.grpc_address)
-            generation = client.generate(GENERATOR, [prompt_tensor(ids)], uuid4().hex, sampling(800))
-            await anext(generation)
-            assert metric(triton, "active") <= 1
-            await client._client.close()
-
+        inputs = [
+            tensor("prompt_ids", ids, np.int32),
+            tensor("generation_id", [uuid4().hex.encode()], np.object_),
+            tensor("max_tokens", [800], np.int32),
+            tensor("temperature", [0.0], np.float32),
+            tensor("top_p", [1.0], np.float32),
+            tensor("seed", [-1], np.int64),
+            tensor("stop", [b""], np.object_),
+        ]
         cancelled = metric(triton, "cancelled_total")
-        asyncio.run(leave())
-        wait_until(lambda: metric(triton, "cancelled_total") == cancelled + 1, 2)
-        wait_until(lambda: metric(triton, "active") == 0, 2)
+        arrived: SimpleQueue[object] = SimpleQueue()
+        with InferenceServerClient(triton.grpc_address) as client:
+            client.start_stream(lambda result, error: arrived.put(error or result))
+            client.async_stream_infer(GENERATOR, inputs)
+            first = arrived.get(timeout=60)
+            assert not isinstance(first, Exception), first
+            client.stop_stream(cancel_requests=True)
+        wait_until(lambda: metric(triton, "cancelled_total") == cancelled + 1, 5)
+        wait_until(lambda: metric(triton, "active") == 0, 5)
 
     def test_no_process_loads_torch(self, triton: Supervisor, bundle: Bundle) -> None:
         answer(triton, bundle, 8)
@@ -201,13 +219,14 @@ class TestNothingIsLeft:
             "supervisor = Supervisor(Bundle.open(Path(sys.argv[1])), Settings(home=Path(sys.argv[2]), **ports))\n"
             "supervisor.start()\n"
             "assert supervisor.wait_ready(), supervisor.failure\n"
-            "print(*supervisor.pids(), flush=True)\n"
+            "print('pids', *supervisor.pids(), flush=True)\n"
             "time.sleep(60)\n"
         )
         arguments = [sys.executable, "-c", script, str(bundle.path), str(tmp_path)]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as parent:
             assert parent.stdout is not None
-            pids = [int(pid) for pid in parent.stdout.readline().split()]
+            line = next(line for line in parent.stdout if line.startswith("pids"))
+            pids = [int(pid) for pid in line.split()[1:]]
             assert len(pids) >= 4
             parent.kill()
         wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids), 15)
