@@ -22,6 +22,7 @@ from slipstream.engines.openvino.quantization import (
     compress,
     export,
     four_bit_share,
+    name_by_position,
 )
 from slipstream.engines.openvino.telemetry import switch_off_telemetry
 from slipstream.engines.protocols import (
@@ -81,6 +82,7 @@ class OpenVinoTarget:
             progress(0.3, f"quantizing with {spec.method}")
             model = compress(model, spec, calibration, progress)
         progress(0.99, "writing")
+        name_by_position(model)
         openvino.save_model(model, out / IR_NAME, compress_to_fp16=True)
         for name in ("config.json", "generation_config.json"):
             shutil.copyfile(full / name, out / name)
