@@ -1,6 +1,5 @@
 """The engine process as its parent sees it: started, spoken to, stopped."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -34,11 +33,9 @@ class EngineProcess:
             *("--slots", str(options.max_concurrency), "--kv-cache-bytes", str(options.kv_cache_bytes)),
             *(() if options.threads is None else ("--threads", str(options.threads))),
         ]
-        # What this process can import, that one can: an embedded interpreter may have got its path by other means.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with theirs:
             self._process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr
+                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=sys.stderr
             )
         self._link = Link(ours)
         self._why = ""
@@ -70,7 +67,6 @@ class EngineProcess:
 
     def wait(self) -> str:
         """Wait for the end and say how it came."""
-        self._link.close()
         try:
             code = self._process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

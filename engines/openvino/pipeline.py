@@ -46,6 +46,8 @@ class EngineConfig:
         self.capacity_tokens = min(context_length, self.kv_blocks * BLOCK_TOKENS)
         eos = generation.get("eos_token_id", config.get("eos_token_id"))
         self.eos_token_ids: frozenset[int] = frozenset([eos] if isinstance(eos, int) else eos or ())
+        if not self.eos_token_ids:
+            raise EngineUnreadable(f"{engine_dir} names no end-of-sequence token", "set eos_token_id in the checkpoint")
 
 
 class Generation:
@@ -113,6 +115,7 @@ def _generation_config(sampling: Sampling, eos_token_ids: Collection[int]) -> An
     config = GenerationConfig()
     config.max_new_tokens = sampling.max_tokens
     config.stop_token_ids = set(eos_token_ids)
+    config.eos_token_id = min(eos_token_ids)  # from the model's own file otherwise, and refused where that has none
     if sampling.ignore_eos:
         # Forbids the end-of-sequence tokens, where the library's own `ignore_eos` would generate and count them.
         config.min_new_tokens = sampling.max_tokens

@@ -188,10 +188,8 @@ def _quiet_libraries() -> Iterator[None]:
 
 @contextmanager
 def _pass_progress(progress: Progress) -> Iterator[None]:
-    """Turn the bars that NNCF draws on stdout into calls of ``progress``, whose share never goes back."""
+    """Turn the bars that NNCF draws on stdout into calls of ``progress``."""
     from nncf.common.logging import track_progress
-
-    furthest = 0.0
 
     def observed(base: Any) -> Any:
         class Observed(base):  # type: ignore[misc]
@@ -203,9 +201,8 @@ def _pass_progress(progress: Progress) -> Iterator[None]:
                 total = options.get("total") or (len(sequence) if hasattr(sequence, "__len__") else 1)
                 for number, item in enumerate(sequence, 1):
                     yield item
-                    nonlocal furthest
-                    furthest = max(furthest, first + (last - first) * min(number / total, 1.0))
-                    progress(furthest, str(options.get("description", "")))
+                    share = first + (last - first) * min(number / total, 1.0)
+                    progress(share, str(options.get("description", "")))
 
         return Observed
 

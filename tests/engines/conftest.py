@@ -79,8 +79,10 @@ class Reader:
 
 
 def with_eos(engine: Path, token: int, out: Path) -> Path:
-    """A copy of ``engine`` that takes ``token`` for the end of a sequence."""
+    """A copy of ``engine`` that takes ``token`` for the end of a sequence; only the model's configuration says so."""
     shutil.copytree(engine, out)
-    config = out / "generation_config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "eos_token_id": [token]}))
+    for name, eos in (("generation_config.json", {}), ("config.json", {"eos_token_id": [token]})):
+        content = json.loads((out / name).read_text())
+        content.pop("eos_token_id", None)
+        (out / name).write_text(json.dumps({**content, **eos}))
     return out

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from slipstream.engines.openvino.quantization import (
     GroupSizeMismatch,
@@ -61,7 +63,15 @@ class TestRefusals:
 
 
 def test_the_widths_are_those_of_the_blocks_and_not_of_the_embedding(tmp_path: Path) -> None:
-    assert quantized_widths(write_tiny_checkpoint(tmp_path, hidden=96, intermediate=160)) == [96, 160]
+    shapes = {
+        "model.embed_tokens.weight": (10, 50),
+        "lm_head.weight": (10, 50),
+        "model.layers.0.mlp.up_proj.weight": (6, 64),
+        "model.layers.0.mlp.down_proj.weight": (8, 96),
+        "model.norm.weight": (7,),
+    }
+    save_file({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, tmp_path / "model.safetensors")
+    assert quantized_widths(tmp_path) == [64, 96]
 
 
 @pytest.mark.parametrize(
