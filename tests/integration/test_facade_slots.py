@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -96,19 +97,32 @@ def test_a_client_that_leaves_frees_its_slot_in_time(stack: Stack, model: str, s
     assert median(freed_s) <= FREED_WITHIN_S + GAUGES_LAG_S, freed_s
 
 
+def long_question(words: int) -> str:
+    """A prompt that shares no cached prefix with another; about seven tokens a word."""
+    return " ".join(f"{uuid4().hex[:4]} {number}" for number in range(words))
+
+
+def prefill_step_s(stack: Stack) -> float:
+    """How long the engine is deaf during a prefill, here and now: `max_num_batched_tokens` is 256."""
+    body = chat("slipstream-base", stream=False, max_tokens=1, question=long_question(200))
+    started = time.monotonic()
+    usage = httpx.post(f"{stack.base_url}/v1/chat/completions", json=body, timeout=120).json()["usage"]
+    return (time.monotonic() - started) / (usage["prompt_tokens"] / 256)
+
+
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 def test_a_client_that_leaves_during_the_prefill_frees_its_slot_in_time(stack: Stack, stream: bool) -> None:
-    # About 2,500 tokens that no cached prefix shares: seconds of prefill on a CPU.
+    step_s = prefill_step_s(stack)
     freed_s = []
-    for turn in range(3):
+    for _ in range(5):
         before = wait_for(stack, lambda now: now.idle)
-        question = " ".join(f"{turn} retry {number}" for number in range(600))
-        body = chat("slipstream-base", stream=stream, question=question)
+        body = chat("slipstream-base", stream=stream, question=long_question(400))
         freed_s.append(leave(stack, body, lambda now: now.active >= 1))
         after = engine(stack)
         assert after.tokens - before.tokens <= 1, "it was not in its prefill any more"
         assert after.cancelled == before.cancelled + 1
-    assert median(freed_s) <= FREED_WITHIN_S + GAUGES_LAG_S, freed_s
+    # The engine hears a cancel between two steps. One of 256 prompt tokens takes 0.1 to 0.2 s on two idle cores.
+    assert median(freed_s) <= max(FREED_WITHIN_S, step_s) + GAUGES_LAG_S, freed_s
 
 
 def test_a_client_that_leaves_at_once_is_forgotten(stack: Stack) -> None:
