@@ -179,28 +179,33 @@ def _ensemble_config(ensemble: Ensemble) -> Any:
     produced = {tensor.name: tensor for step in ensemble.steps for tensor in step.model.outputs}
     config = ModelConfig(name=ensemble.name, platform="ensemble", max_batch_size=0)
     _add_tensors(config, ensemble.inputs, tuple(produced[name] for name in ensemble.outputs))
+    written: dict[str, str] = {}  # where the latest step wrote a tensor of that name
     for number, step in enumerate(ensemble.steps):
         entry = config.ensemble_scheduling.step.add(model_name=step.model.name, model_version=-1)
         for tensor in step.model.inputs:
             if tensor.name not in step.skip:
-                entry.input_map[tensor.name] = tensor.name
-        for tensor in step.model.outputs:
-            if _is_produced_again(ensemble, number, tensor.name):
-                # `hits` pass through the generator: until then they need another name.
-                entry.output_map[tensor.name] = f"{step.model.name}_{tensor.name}"
-            elif tensor.name in ensemble.outputs or _is_read_later(ensemble, number, tensor.name):
-                entry.output_map[tensor.name] = tensor.name  # Triton refuses a tensor that nothing reads
-    _rename_intermediates(config)
+                entry.input_map[tensor.name] = written.get(tensor.name, tensor.name)
+        outputs = _outputs(ensemble, number)
+        for name, place in outputs.items():
+            entry.output_map[name] = place
+        written |= outputs
     return config
 
 
-def _rename_intermediates(config: Any) -> None:
-    """Let a step read the intermediate where the one before it wrote it."""
-    written: dict[str, str] = {}
-    for entry in config.ensemble_scheduling.step:
-        for name in entry.input_map:
-            entry.input_map[name] = written.get(name, name)
-        written.update(entry.output_map.items())
+def _outputs(ensemble: Ensemble, number: int) -> dict[str, str]:
+    """The outputs of step ``number`` that are read, and the ensemble tensors they are written to.
+
+    Triton refuses a tensor that nothing reads. What a later step produces anew (`hits` pass through the generator) is
+    an intermediate under another name.
+    """
+    model = ensemble.steps[number].model
+    places: dict[str, str] = {}
+    for name in (tensor.name for tensor in model.outputs):
+        if _is_produced_again(ensemble, number, name):
+            places[name] = f"{model.name}_{name}"
+        elif name in ensemble.outputs or _is_read_later(ensemble, number, name):
+            places[name] = name
+    return places
 
 
 def _is_produced_again(ensemble: Ensemble, number: int, name: str) -> bool:
