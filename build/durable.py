@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from slipstream import EnvironmentFault
+from slipstream import EnvironmentFault, SlipstreamError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_CRAMPED_BYTES = 1 << 20  # less than any library writes at once when a stage ends
 _FULL_MESSAGES = tuple(os.strerror(number) for number in _FULL)
 
 
@@ -25,10 +26,11 @@ class DiskFull(EnvironmentFault):
 
     def __init__(self, folder: Path, needed_bytes: int | None, doing: str) -> None:
         free = megabytes(free_bytes(folder))
-        needed = f"about {megabytes(needed_bytes)} MB" if needed_bytes else f"more than {free} MB"
+        needed = megabytes(needed_bytes or 0)
+        needed_text = f"about {needed} MB" if needed > free else f"more than {free} MB"
         super().__init__(
-            f"no room in {folder}: {doing} needs {needed}, {free} MB are free",
-            f"free {needed} there (old folders in cache/stages and bundles may go), "
+            f"no room in {folder}: {doing} needs {needed_text}, {free} MB are free",
+            f"free {needed_text} there (old folders in cache/stages and bundles may go), "
             "or set SLIPSTREAM_HOME to a larger disk; then run the same command again",
         )
 
@@ -72,8 +74,12 @@ class Shelf:
                 make_durable(aside)
                 self.discard(key)
                 aside.rename(self.path(key))
-            except BaseException:
+            except BaseException as error:
+                # OpenVINO says "iostream error" of a full disk; the disk itself says more, until it is cleaned up.
+                cramped = not isinstance(error, SlipstreamError) and free_bytes(self.home) < _CRAMPED_BYTES
                 shutil.rmtree(aside, ignore_errors=True)
+                if cramped and isinstance(error, Exception):
+                    raise DiskFull(self.home, needed_bytes, doing) from error
                 raise
             _sync(self.home)
         return self.path(key)

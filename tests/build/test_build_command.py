@@ -178,24 +178,43 @@ def test_two_builds_at_once_make_each_stage_once_and_one_bundle(tmp_path: Path, 
     assert slipstream("verify", home=tmp_path).returncode == 0
 
 
-def test_a_disk_that_is_full_says_so_and_leaves_no_half_stage(tmp_path: Path, recipe: str) -> None:
-    """On a real file system of a few megabytes, in a mount namespace of its own."""
+CRAMPED = """
+import shutil, sys
+from pathlib import Path
+from slipstream.build import durable, pipeline
+from slipstream.cli import main
+
+home, stage, left = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+put = durable.Shelf.put
+
+def put_when_cramped(shelf, key, fill, needed_bytes, doing):
+    if doing == stage:
+        (home / "ballast").write_bytes(bytes(shutil.disk_usage(home).free - left))
+    return put(shelf, key, fill, 0, doing)
+
+durable.Shelf.put = put_when_cramped  # the estimate knows nothing of somebody who writes meanwhile
+pipeline.free_bytes = lambda folder: 1 << 40
+main(["build", sys.argv[4]])
+"""
+
+
+@pytest.mark.parametrize(("stage", "left_bytes"), [("merge", 150_000), ("quantize", 300_000)])
+def test_a_disk_that_is_full_says_so_and_leaves_no_half_stage(
+    tmp_path: Path, recipe: str, stage: str, left_bytes: int
+) -> None:
+    """On a real file system of a few megabytes, in a mount namespace of its own, with what the libraries really say."""
     room = tmp_path / "room"
     room.mkdir()
-    filled = "import os, shutil; f = open('{0}/ballast', 'wb'); f.write(bytes(shutil.disk_usage('{0}').free - {1}))"
-    # Enough by the estimate and not enough in truth: the estimate knows nothing of somebody who writes meanwhile.
-    script = f"""
-        mount -t tmpfs -o size=40m none {room} || exit 99
-        {sys.executable} -c "import slipstream.build.pipeline as p, slipstream.build.durable as d, sys
-p.free_bytes = d.free_bytes = lambda folder: 1 << 40
-{filled.format(room, 150_000)}; f.close()
-from slipstream.cli import main; main(['build', '{recipe}'])"
+    script = """
+        mount -t tmpfs -o size=40m none "$2" || exit 99
+        "$0" -c "$1" "$2" "$3" "$4" "$5"
         status=$?
-        find {room}/cache/stages -path '*.aside/*' -o -name stage.json
+        find "$2" -path '*.aside/*'
         exit $status
     """
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script]
     done = subprocess.run(
-        ["unshare", "--map-root-user", "--mount", "sh", "-c", script],
+        [*command, sys.executable, CRAMPED, str(room), stage, str(left_bytes), recipe],
         env={**os.environ, "SLIPSTREAM_HOME": str(room)},
         capture_output=True,
         text=True,
@@ -204,7 +223,7 @@ from slipstream.cli import main; main(['build', '{recipe}'])"
     if done.returncode in (1, 99) and ("unshare" in done.stderr or "mount" in done.stderr):
         pytest.skip("this system lets nobody mount a small file system")
     assert done.returncode == 2, done.stderr
-    assert f"no room in {room}/cache/stages/merge: merge needs about" in done.stderr
+    assert f"no room in {room}/cache/stages/{stage}: {stage} needs " in done.stderr
     assert "SLIPSTREAM_HOME" in done.stderr
     assert done.stdout == ""
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -154,10 +155,28 @@ def full_by_words(outputs: Outputs, out: Path, progress: Progress) -> dict[str, 
 @pytest.mark.parametrize("work", [full_by_errno, full_by_words])
 def test_a_disk_that_fills_up_names_folder_and_sizes_and_leaves_nothing(cache: StageCache, work: Work) -> None:
     with pytest.raises(DiskFull) as caught:
-        cache.run(Stage("quantize", {}, work, needed_bytes=3_000_000), {}, silent)
-    assert f"no room in {cache.root / 'quantize'}: quantize needs about 3 MB" in caught.value.message
-    assert "MB are free" in caught.value.message
+        cache.run(Stage("quantize", {}, work), {}, silent)
+    folder = re.escape(str(cache.root / "quantize"))
+    assert re.fullmatch(rf"no room in {folder}: quantize needs more than (\d+) MB, \1 MB are free", str(caught.value))
     assert "SLIPSTREAM_HOME" in caught.value.remedy
+    assert not leftovers(cache)
+
+
+def test_a_library_that_does_not_say_what_failed_is_asked_with_the_disk(
+    cache: StageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO's words for a full disk, on a disk that is full until what is half made goes."""
+
+    def full(outputs: Outputs, out: Path, progress: Progress) -> dict[str, Any]:
+        (out / "half").write_bytes(b"x")
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    def free_bytes(folder: Path) -> int:
+        return 4096 if leftovers(cache) else 2_000_000
+
+    monkeypatch.setattr("slipstream.build.durable.free_bytes", free_bytes)
+    with pytest.raises(DiskFull, match="merge needs more than 2 MB, 2 MB are free"):
+        cache.run(stage(work=full), {}, silent)
     assert not leftovers(cache)
 
 
@@ -176,7 +195,7 @@ def test_a_disk_that_is_full_when_syncing_leaves_nothing(cache: StageCache, monk
 
 
 def test_what_will_not_fit_is_refused_before_the_work(cache: StageCache) -> None:
-    with pytest.raises(DiskFull):
+    with pytest.raises(DiskFull, match=r"merge needs about 1152921504607 MB, \d+ MB are free"):
         cache.run(Stage("merge", {}, refuse, needed_bytes=1 << 60), {}, silent)
 
 
