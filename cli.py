@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 import click
+
 from slipstream import SlipstreamError, __version__
 
 # name -> (module, attribute, one line for `--help`); a room is imported when its command runs.
