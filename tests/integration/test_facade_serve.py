@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -23,9 +24,43 @@ QUESTION = "How does add_middleware register a middleware?"
 ENDED_WITHIN_S = 10.0
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server of the test's own, beside the session's."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    output: Path
+    events: Path
+
+    def wait_for(self, path: str, timeout_s: float = 120) -> None:
+        """Until ``path`` answers 200."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if httpx.get(f"{self.url}{path}", timeout=2).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        pytest.fail(f"{path} did not come up:\n{self.events.read_text()}")
+
+    def family(self) -> list[psutil.Process]:
+        """Facade, Triton, the models' processes."""
+        facade = psutil.Process(self.process.pid)
+        return [facade, *facade.children(recursive=True)]
+
+    def assert_ends(self, processes: list[psutil.Process], within_s: float = ENDED_WITHIN_S) -> int:
+        """Nobody is left in time; the facade's exit code."""
+        code = self.process.wait(within_s)
+        _, alive = psutil.wait_procs(processes, timeout=2)
+        assert not alive
+        return code
+
+
 @contextmanager
-def serving(home: Path, tmp_path: Path, *arguments: str, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server of its own beside the session's: its index is shared for reading, its repository is not."""
+def serving(home: Path, tmp_path: Path, *arguments: str) -> Iterator[Server]:
+    """`slipstream serve` with the bundles of ``home`` and nothing indexed."""
     beside = tmp_path / "home"
     beside.mkdir()
     (beside / "bundles").symlink_to(home / "bundles")
@@ -37,71 +72,46 @@ def serving(home: Path, tmp_path: Path, *arguments: str, **env: str) -> Iterator
         "SLIPSTREAM_TRITON_GRPC_PORT": "0",
         "SLIPSTREAM_TRITON_METRICS_PORT": "0",
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "slipstream.cli", "serve", *arguments],
-        env={**os.environ, **variables, **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    output, events = tmp_path / "output", tmp_path / "events"
+    with output.open("wb") as stdout, events.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "slipstream.cli", "serve", *arguments],
+            env={**os.environ, **variables},
+            stdout=stdout,
+            stderr=stderr,
+        )
     try:
-        yield process, f"http://127.0.0.1:{port}"
+        yield Server(process, f"http://127.0.0.1:{port}", output, events)
     finally:
         process.kill()
         process.wait()
 
 
-def wait_until(url: str, process: subprocess.Popen[str], timeout_s: float = 120) -> None:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(url, timeout=2).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    pytest.fail(f"{url} did not come up: {process.stderr.read() if process.stderr and process.poll() else ''}")
-
-
-def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-
-
-def assert_ended(processes: list[psutil.Process]) -> None:
-    """Nobody is left: neither Triton nor a model's process."""
-    _, alive = psutil.wait_procs(processes, timeout=2)
-    assert not alive
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_everything_in_order(home: Path, tmp_path: Path, number: signal.Signals) -> None:
-    with serving(home, tmp_path) as (process, url):
-        wait_until(f"{url}/health/ready", process)
-        processes = family(process)
-        assert len(processes) >= 5  # facade, Triton, embedder, retriever, generator
-        started = time.monotonic()
-        process.send_signal(number)
-        assert process.wait(ENDED_WITHIN_S) == 0
-        assert time.monotonic() - started < ENDED_WITHIN_S
-        assert_ended(processes)
+    with serving(home, tmp_path) as server:
+        server.wait_for("/health/ready")
+        processes = server.family()
+        assert len(processes) >= 5
+        server.process.send_signal(number)
+        assert server.assert_ends(processes) == 0
 
 
 @pytest.mark.parametrize("after_s", [0.0, 1.0, 3.0])
 def test_a_signal_ends_a_start_as_well(home: Path, tmp_path: Path, after_s: float) -> None:
-    with serving(home, tmp_path) as (process, url):
-        wait_until(f"{url}/health/live", process)
-        assert httpx.get(f"{url}/health/ready").status_code == 503
+    with serving(home, tmp_path) as server:
+        server.wait_for("/health/live")
+        assert httpx.get(f"{server.url}/health/ready").status_code == 503
         time.sleep(after_s)
-        processes = family(process)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(ENDED_WITHIN_S) == 0
-        assert_ended(processes)
+        processes = server.family()
+        server.process.send_signal(signal.SIGINT)
+        assert server.assert_ends(processes) == 0
 
 
 def test_a_running_answer_ends_with_the_server_and_not_later(home: Path, tmp_path: Path) -> None:
-    with serving(home, tmp_path) as (process, url):
-        wait_until(f"{url}/health/ready", process)
-        processes = family(process)
+    with serving(home, tmp_path) as server:
+        server.wait_for("/health/ready")
+        processes = server.family()
         messages = [{"role": "user", "content": "Tell a long story."}]
         body = {
             "model": "slipstream-base",
@@ -110,35 +120,33 @@ def test_a_running_answer_ends_with_the_server_and_not_later(home: Path, tmp_pat
             "max_tokens": 1000,
             "temperature": 1.5,
         }
-        with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as response:
+        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as response:
             next(response.iter_lines())
-            process.send_signal(signal.SIGINT)
-            assert process.wait(ENDED_WITHIN_S) == 0
-        assert_ended(processes)
+            server.process.send_signal(signal.SIGINT)
+            assert server.assert_ends(processes) == 0
 
 
 def test_a_second_signal_ends_it_at_once(home: Path, tmp_path: Path) -> None:
-    with serving(home, tmp_path) as (process, url):
-        wait_until(f"{url}/health/ready", process)
-        processes = family(process)
-        process.send_signal(signal.SIGINT)
+    with serving(home, tmp_path) as server:
+        server.wait_for("/health/ready")
+        processes = server.family()
+        server.process.send_signal(signal.SIGINT)
         time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        process.wait(3)
-        assert_ended(processes)
+        server.process.send_signal(signal.SIGINT)
+        server.assert_ends(processes, within_s=3)
 
 
 def test_a_server_without_a_collection_starts_and_says_what_is_missing(home: Path, tmp_path: Path) -> None:
-    with serving(home, tmp_path, "--json") as (process, url):
-        wait_until(f"{url}/health/ready", process)
-        answer = httpx.post(f"{url}/v1/search", json={"query": "retry"}, timeout=30)
+    with serving(home, tmp_path, "--json") as server:
+        server.wait_for("/health/ready")
+        answer = httpx.post(f"{server.url}/v1/search", json={"query": "retry"}, timeout=30)
         assert answer.status_code == 404
         assert answer.json()["error"]["param"] == "collection"
         assert "slipstream index" in answer.json()["error"]["message"]
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=ENDED_WITHIN_S)
-    ready = json.loads(output.splitlines()[0])["ready"]
-    assert ready["url"] == url
+        server.process.send_signal(signal.SIGINT)
+        server.assert_ends(server.family())
+    ready = json.loads(server.output.read_text())["ready"]
+    assert ready["url"] == server.url
     assert ready["collections"] == {}
     assert "slipstream index" in ready["problem"]
 
