@@ -303,8 +303,9 @@ def test_a_second_run_at_the_same_time_is_refused(store: EdgeStore, folder: Path
 
 
 SCRIPT = """
-import os, resource, sys, time
+import os, resource, signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background has it ignored
 from slipstream.ensemble.embedder import Embedder
 from slipstream.ensemble.retrieval.edge import EdgeStore
 from slipstream.ensemble.retrieval.index import build_index
