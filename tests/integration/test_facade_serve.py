@@ -30,6 +30,7 @@ class Server:
 
     process: subprocess.Popen[bytes]
     url: str
+    home: Path
     output: Path
     events: Path
 
@@ -43,7 +44,8 @@ class Server:
             except httpx.TransportError:
                 pass
             time.sleep(0.05)
-        pytest.fail(f"{path} did not come up:\n{self.events.read_text()}")
+        log = self.home / "repository" / "triton.log"
+        pytest.fail(f"{path} did not come up:\n{self.events.read_text()}\n{log.read_text() if log.exists() else ''}")
 
     def family(self) -> list[psutil.Process]:
         """Facade, Triton, the models' processes."""
@@ -81,7 +83,7 @@ def serving(home: Path, tmp_path: Path, *arguments: str) -> Iterator[Server]:
             stderr=stderr,
         )
     try:
-        yield Server(process, f"http://127.0.0.1:{port}", output, events)
+        yield Server(process, f"http://127.0.0.1:{port}", beside, output, events)
     finally:
         process.kill()
         process.wait()
