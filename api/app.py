@@ -10,6 +10,7 @@ from slipstream import SlipstreamError, __version__
 from slipstream.api import errors
 from slipstream.api.boundary import Boundary
 from slipstream.api.metrics import Metrics
+from slipstream.api.openapi import document
 from slipstream.api.routes import chat, embeddings, feedback, health, models, search
 from slipstream.api.state import Facade
 from slipstream.api.triton import TritonClient
@@ -50,4 +51,5 @@ def create_app(
     app.add_middleware(Boundary, metrics=metrics, host=settings.host)
     for room in (chat, embeddings, search, models, feedback, health):
         app.include_router(room.router)
+    document(app)
     return app

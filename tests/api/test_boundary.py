@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -159,6 +160,16 @@ async def test_the_access_log_has_numbers_and_no_text_of_the_user(client: httpx.
     assert [entry["status"] for entry in requests] == [503, 400, 503]
     assert {"request_id", "route", "duration_s"} <= set(requests[0])
     assert secret not in json.dumps(logs, default=str)
+
+
+async def test_the_api_describes_itself_down_to_the_bodies(client: httpx.AsyncClient) -> None:
+    described = (await client.get("/openapi.json")).json()
+    schemas = described["components"]["schemas"]
+    body = described["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    chat = schemas[body["$ref"].rpartition("/")[2]]
+    assert {"model", "messages", "stream", "collection", "max_completion_tokens"} <= set(chat["properties"])
+    referred = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(described)))
+    assert referred <= set(schemas)
 
 
 async def test_models_are_listed_and_found(client: httpx.AsyncClient) -> None:
