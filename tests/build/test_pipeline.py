@@ -93,6 +93,7 @@ def test_an_unchanged_build_runs_nothing(home: Home) -> None:
     ("changed", "ran"),
     [
         ({"quantization__method": "none"}, {"quantize", "compile", "bundle"}),
+        ({"quantization__symmetric": True}, {"quantize", "compile", "bundle"}),
         ({"calibration__tokens": 300}, {"quantize", "compile", "bundle"}),
         ({"embedder__minimum_cosine": 0.8}, {"embedder", "bundle"}),
         ({"serving__max_concurrency": 4}, {"bundle"}),
@@ -157,7 +158,7 @@ def test_a_damaged_bundle_is_made_anew_under_its_id(home: Home) -> None:
 def test_a_damaged_stage_is_not_built_upon(home: Home) -> None:
     home.build()
     flip(home.output("merge") / "checkpoint" / "model.safetensors")
-    assert {"merge", "quantize"} <= home.ran(quantization__symmetric=True)
+    assert {"merge", "quantize"} <= home.ran(quantization__group_size=64)
     assert home.ran() == set()
 
 
@@ -168,13 +169,13 @@ def test_the_same_build_from_nothing_gives_the_same_bundle(home: Home, tmp_path:
 # --- what stops a build ----------------------------------------------------------------------------------------------
 
 
-def write_tiny_adapter(base: Path, out: Path) -> Path:
+def write_tiny_adapter(base: Path, out: Path, *, seed: int = 0) -> Path:
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_pretrained(base)
         tuned = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     tuned.save_pretrained(out)
@@ -190,7 +191,7 @@ def promoted(home: Home, tmp_path: Path) -> str:
     return "models:/tiny@production"
 
 
-def test_an_adapter_is_merged_and_named_in_the_lineage(home: Home, promoted: str) -> None:
+def test_an_adapter_is_merged_and_named_in_the_lineage(home: Home, promoted: str, tmp_path: Path) -> None:
     report = home.build(adapter=promoted)
     assert {stage.stage for stage in report.stages if stage.status == "ran"} == {
         "merge",
@@ -202,6 +203,10 @@ def test_an_adapter_is_merged_and_named_in_the_lineage(home: Home, promoted: str
     assert lineage is not None
     assert (lineage.name, lineage.version) == ("tiny", "1")
     assert home.ran(adapter=promoted) == set()
+    other = write_tiny_adapter(Path(report.bundle.manifest.lineage.base_model), tmp_path / "other", seed=1)
+    newer = Registry(home.settings.registry_uri).register(other, "tiny", "production")
+    (reason,) = dict(home.plan(adapter=promoted).stages)["merge"]
+    assert reason == f"adapter: {lineage.sha256[:12]}… → {newer.sha256[:12]}…"
 
 
 def test_a_gate_that_says_no_leaves_no_bundle(home: Home, promoted: str) -> None:
