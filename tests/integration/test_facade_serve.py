@@ -22,6 +22,14 @@ pytestmark = pytest.mark.integration
 
 QUESTION = "How does add_middleware register a middleware?"
 ENDED_WITHIN_S = 10.0
+LONG = {
+    "model": "slipstream-base",
+    "messages": [{"role": "user", "content": QUESTION}],
+    "stream": True,
+    "max_tokens": 1000,
+    "temperature": 2,
+}
+"""At this temperature nearly every token is noise, and the end is not found."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +122,7 @@ def test_a_running_answer_ends_with_the_server_and_not_later(home: Path, tmp_pat
     with serving(home, tmp_path) as server:
         server.wait_for("/health/ready")
         processes = server.family()
-        messages = [{"role": "user", "content": "Tell a long story."}]
-        body = {
-            "model": "slipstream-base",
-            "messages": messages,
-            "stream": True,
-            "max_tokens": 1000,
-            "temperature": 1.5,
-        }
-        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as response:
+        with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=LONG, timeout=60) as response:
             next(response.iter_lines())
             server.process.send_signal(signal.SIGINT)
             assert server.assert_ends(processes) == 0
@@ -136,6 +136,25 @@ def test_a_second_signal_ends_it_at_once(home: Path, tmp_path: Path) -> None:
         time.sleep(0.05)
         server.process.send_signal(signal.SIGINT)
         server.assert_ends(processes, within_s=3)
+
+
+def test_a_dead_triton_is_told_and_comes_back(home: Path, tmp_path: Path) -> None:
+    with serving(home, tmp_path) as server:
+        server.wait_for("/health/ready")
+        (triton,) = (process for process in server.family() if process.name() == "tritonserver")
+        route = f"{server.url}/v1/chat/completions"
+        with httpx.stream("POST", route, json=LONG, timeout=60) as response:
+            lines = response.iter_lines()
+            next(lines)
+            triton.kill()
+            *_, last = filter(None, lines)
+        assert json.loads(last.removeprefix("data: "))["error"]["type"] == "server_error"
+        answer = httpx.post(route, json=LONG, timeout=60)
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        assert "restarted" in answer.json()["error"]["message"]
+        server.wait_for("/health/ready")
+        assert httpx.post(route, json=LONG | {"max_tokens": 2}, timeout=60).status_code == 200
 
 
 def test_a_server_without_a_collection_starts_and_says_what_is_missing(home: Path, tmp_path: Path) -> None:
