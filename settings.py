@@ -2,9 +2,16 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from slipstream import InputError
+
+
+class SettingInvalid(InputError):
+    """A setting in the environment has a value that cannot be."""
 
 
 class Settings(BaseSettings):
@@ -35,6 +42,20 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("mlflow_uri", "SLIPSTREAM_MLFLOW_URI", "MLFLOW_TRACKING_URI"),
         description="MLflow tracking and registry server; default is SQLite under `home`.",
     )
+
+    def __init__(self, **values: Any) -> None:
+        """Read the environment; ``values`` go before it.
+
+        Raises:
+            SettingInvalid: naming the variable.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            name = str(first["loc"][0]).upper() if first["loc"] else "a setting"
+            variable = name if name.startswith(("QDRANT_", "MLFLOW_", "SLIPSTREAM_")) else f"SLIPSTREAM_{name}"
+            raise SettingInvalid(f"{variable}: {first['msg']}", f"change or unset {variable}") from None
 
     @cached_property
     def root(self) -> Path:

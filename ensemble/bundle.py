@@ -229,9 +229,14 @@ def file_entries(folder: Path) -> list[FileEntry]:
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, hex; a symlink is never followed: its target's name is what is hashed."""
+    """sha256 of a file's bytes, hex; a symlink is never followed: its target's name is what is hashed.
+
+    A pipe, a socket or a device is never opened, and has no digest.
+    """
     if path.is_symlink():
         return sha256(os.fsencode(path.readlink())).hexdigest()
+    if not path.is_file():
+        return ""
     digest = sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from slipstream.ensemble.contracts import Citation, Hit
 
-MARK = re.compile(r"(?<!\w)\[(\d{1,3})\]")
-"""A mark stands free; ``items[0]`` directly behind a word is code that indexes."""
+MARK = re.compile(r"(?<![\w)])\[(\d{1,3})\]")
+"""A mark stands free; directly behind a word or a call (``items[0]``, ``f(x)[1]``) it is code that indexes."""
 _MARK_WITH_SPACE = re.compile(r"( ?)\[(\d{1,3})\]")
 _OPEN = re.compile(r" ?\[\d{0,3}$| $")
 
@@ -60,5 +60,5 @@ class CitationGuard:
 
     def _is_foreign(self, match: re.Match[str]) -> bool:
         before = match.string[match.start() - 1] if match.start() else self._last
-        is_index = not match[1] and (before.isalnum() or before == "_")
+        is_index = not match[1] and (before.isalnum() or before in ("_", ")"))
         return not is_index and not 1 <= int(match[2]) <= self._contexts

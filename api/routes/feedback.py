@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import orjson
+import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -14,6 +15,8 @@ from slipstream import EnvironmentFault
 from slipstream.api.routes.delivery import read_body
 from slipstream.api.schemas import FeedbackRequest
 from slipstream.api.state import facade_of
+
+log = structlog.get_logger(__name__)
 
 router = APIRouter()
 
@@ -50,4 +53,5 @@ def _append(path: Path, entry: dict[str, str]) -> None:
         finally:
             os.close(file)
     except OSError as error:
-        raise FeedbackNotKept(f"{path} cannot be written: {error.strerror}", "free some disk space") from error
+        log.error("feedback.not_kept", path=str(path), reason=error.strerror)  # paths of this machine stay here
+        raise FeedbackNotKept("The rating could not be kept", "free some disk space on the server") from error

@@ -5,7 +5,6 @@ within a fraction of a second of Triton's return.
 """
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -103,10 +102,9 @@ class TritonClient:
 
     async def search(self, ids: Sequence[int], request: SearchRequest) -> SearchResult:
         """Hits for a query whose embedder ids are ``ids``."""
-        messages = [{"role": "user", "content": request.query}]
         inputs = [
             *question_tensors([ids], 0),
-            texts("messages", [json.dumps(messages)]),
+            texts("messages", ["[]"]),  # no conversation: every hit, whole, and no prompt
             texts("search", [request.model_dump_json()]),
             numbers("max_tokens", [1], np.int32),
         ]

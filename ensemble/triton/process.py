@@ -174,3 +174,11 @@ class TritonProcess:
         self._process.wait()
         for region in Path("/dev/shm").glob(f"{self._shm_prefix}*"):  # noqa: S108  Triton's own place
             region.unlink(missing_ok=True)
+
+
+def remove_regions_of_the_dead() -> None:
+    """Free shared memory of servers that were killed: a region is named after the process that asked for it."""
+    for region in Path("/dev/shm").glob("slipstream-*-*"):  # noqa: S108  Triton's own place
+        owner = region.name.split("-")[1]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            region.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Keeps Triton running: starts it, sees that it is well, starts it again with backoff when it died."""
 
+import fcntl
 import os
 import socket
 import threading
@@ -7,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from typing import Literal
+from typing import Literal, TextIO
 
 import httpx
 import psutil
@@ -15,7 +16,15 @@ import structlog
 
 from slipstream import EnvironmentFault
 from slipstream.ensemble.bundle import Bundle
-from slipstream.ensemble.triton.process import LOOPBACK, Installation, Ports, TritonProcess, command, environment
+from slipstream.ensemble.triton.process import (
+    LOOPBACK,
+    Installation,
+    Ports,
+    TritonProcess,
+    command,
+    environment,
+    remove_regions_of_the_dead,
+)
 from slipstream.ensemble.triton.repository import write_repository
 from slipstream.settings import Settings
 
@@ -31,6 +40,10 @@ STABLE_AFTER_S = 60.0
 """A Triton that was ready this long starts over with the first backoff."""
 _POLL_S = 0.1
 _TOLD_CHARACTERS = 600
+
+
+class HomeInUse(EnvironmentFault):
+    """Another server runs on the same home."""
 
 
 class PortTaken(EnvironmentFault):
@@ -59,6 +72,7 @@ class Supervisor:
         self._stop = threading.Event()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._lock: TextIO | None = None
         self.failure = ""
 
     @property
@@ -96,12 +110,15 @@ class Supervisor:
         Raises:
             TritonMissing: it is not installed.
             PortTaken: one of its ports is in use.
+            HomeInUse: another server runs on this home.
         """
         for port in (self._ports.http, self._ports.grpc, self._ports.metrics):
             _require_free(port)
         installation = Installation.find()
         folder = self._settings.repository_dir
         folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _hold(folder / ".lock")
+        remove_regions_of_the_dead()
         repository = write_repository(self._bundle, folder / "models")
         backends = installation.write_backends(folder / "backends")
         with suppress(FileNotFoundError):
@@ -124,6 +141,8 @@ class Supervisor:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        if self._lock is not None:
+            self._lock.close()
         self._set_state("stopped")
 
     def _set_state(self, state: State) -> None:
@@ -211,6 +230,23 @@ def _lives(process: psutil.Process) -> bool:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def _hold(path: Path) -> TextIO:
+    """Hold the lock of ``path`` until it is closed or this process ends.
+
+    Raises:
+        HomeInUse: another process holds it.
+    """
+    file = path.open("w", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise HomeInUse(
+            f"another server runs on {path.parent.parent}", "stop it, or serve another home: SLIPSTREAM_HOME=..."
+        ) from None
+    return file
 
 
 def _port(wanted: int) -> int:

@@ -197,13 +197,14 @@ def run(tmp_path: Path, *args: str) -> Result:
         (lambda path: (path / "embedder/model.onnx").unlink(), ["embedder/model.onnx is missing"]),
         (lambda path: (path / "engine/extra").touch(), ["engine/extra does not belong to the bundle"]),
         (lambda path: (path / "empty").symlink_to("/etc/passwd"), ["empty does not belong to the bundle"]),
+        (lambda path: os.mkfifo(path / "pipe"), ["pipe does not belong to the bundle"]),
         (lambda path: rewrite_manifest(path, lambda m: m.update(context_length=1)), ["bundle.json was changed"]),
         (
             lambda path: (flip(path / "engine/openvino_model.xml"), (path / "tokenizer/tokenizer.json").unlink()),
             ["engine/openvino_model.xml was changed", "tokenizer/tokenizer.json is missing"],
         ),
     ],
-    ids=["flipped", "missing", "extra", "link", "manifest", "two at once"],
+    ids=["flipped", "missing", "extra", "link", "pipe", "manifest", "two at once"],
 )
 def test_verify_names_every_wrong_file(
     tmp_path: Path, bundle: Bundle, damage: Callable[[Path], None], found: list[str]

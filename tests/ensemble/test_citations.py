@@ -76,3 +76,9 @@ def test_held_back_text_is_no_more_than_what_could_become_a_mark() -> None:
     assert guard.feed("word") == "word"
     assert guard.feed(" [") == ""
     assert guard.feed("1]") == " [1]"
+
+
+def test_an_index_behind_a_call_is_code() -> None:
+    assert cited_numbers("`f(x)[1]` is the first item [2].") == [2]
+    guard = CitationGuard(3)
+    assert guard.feed("`headers()[0]` [9].") + guard.flush() == "`headers()[0]`."

@@ -25,7 +25,7 @@ from slipstream.api.triton.tensors import Sampling, rag_tensors
 from slipstream.ensemble.bundle import Bundle, find_bundle
 from slipstream.ensemble.contracts import GENERATOR, RAG, SearchRequest, SearchResult
 from slipstream.ensemble.tokenizer import ChatTokenizer, EmbedderTokenizer
-from slipstream.ensemble.triton.supervisor import PortTaken, Supervisor
+from slipstream.ensemble.triton.supervisor import HomeInUse, PortTaken, Supervisor
 from slipstream.settings import Settings
 from tests.conftest import COLLECTION
 
@@ -118,6 +118,12 @@ class TestRefusedBeforeAnythingStarts:
                 Supervisor(bundle, settings).start()
         assert "SLIPSTREAM_TRITON" in refused.value.remedy
 
+    def test_a_second_server_on_the_same_home(self, triton: Supervisor, bundle: Bundle, apart: Path) -> None:
+        """It would take the index away from the first, and rewrite the repository under it."""
+        with pytest.raises(HomeInUse, match=str(apart)):
+            Supervisor(bundle, free_settings(apart)).start()
+        assert triton.state == "ready"
+
     def test_an_engine_that_does_not_load_is_told_and_not_tried_again(self, bundle: Bundle, tmp_path: Path) -> None:
         broken = tmp_path / "bundle"
         shutil.copytree(bundle.path, broken, copy_function=shutil.copyfile)
@@ -143,6 +149,19 @@ class TestAnswers:
         assert [piece.finish_reason for piece in pieces[:-1]] == [""] * (len(pieces) - 1)
         assert pieces[-1].finish_reason in ("stop", "length")
         assert pieces[-1].completion_tokens <= 48
+
+    def test_a_search_brings_every_hit_it_was_asked_for(self, triton: Supervisor, bundle: Bundle) -> None:
+        """Only a prompt has a token budget."""
+        ids = EmbedderTokenizer(bundle.embedder_dir).encode([QUESTION])[0]
+
+        async def search() -> SearchResult:
+            client = TritonClient(triton.grpc_address)
+            try:
+                return await client.search(ids, SearchRequest(query=QUESTION, collection=COLLECTION, limit=40))
+            finally:
+                await client.close()
+
+        assert len(asyncio.run(search()).hits) == 40
 
     def test_closing_the_grpc_stream_alone_frees_the_slot(self, triton: Supervisor, tokenizer: ChatTokenizer) -> None:
         """For clients that are not our facade: no cancel request, only a stream that went away."""

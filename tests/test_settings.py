@@ -1,0 +1,34 @@
+"""Settings come from the environment, and a wrong one is told by its name."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from slipstream.cli import main
+from slipstream.settings import SettingInvalid, Settings
+
+
+@pytest.mark.parametrize(("variable", "value"), [("SLIPSTREAM_PORT", "abc"), ("SLIPSTREAM_TRITON_GRPC_PORT", "70000")])
+def test_a_wrong_value_names_its_variable(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingInvalid, match=variable):
+        Settings()
+    ended = CliRunner().invoke(main, ["bundles"])
+    assert ended.exit_code == 2
+    assert variable in ended.stderr
+
+
+def test_the_names_of_qdrant_and_mlflow_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QDRANT_URL", "http://127.0.0.1:6333")
+    monkeypatch.setenv("QDRANT_API_KEY", "secret")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    settings = Settings()
+    assert (settings.qdrant_url, settings.registry_uri) == ("http://127.0.0.1:6333", "http://127.0.0.1:5000")
+    assert "secret" not in repr(settings)
+
+
+def test_state_lives_below_home(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    folders = (settings.bundles_dir, settings.cache_dir, settings.index_dir, settings.repository_dir)
+    assert all(folder.parent == tmp_path.resolve() for folder in folders)
