@@ -237,5 +237,5 @@ def test_the_default_build_unchanged_takes_at_most_3_seconds(home: Path) -> None
     after, elapsed_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - started
     assert done.stdout.startswith("nothing changed"), done.stdout + done.stderr
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime <= 3.0
-    assert elapsed_s <= 15.0
+    assert elapsed_s <= 60.0  # no lock, no retry, no network that times out
     assert slipstream("verify", home=home).returncode == 0
