@@ -26,7 +26,6 @@ from slipstream.engines.protocols import GenerationRequest, RuntimeOptions, Samp
 from tests.benchmarks.served import machine, spread
 
 PROMPT_TOKENS, OUTPUT_TOKENS, STREAMS, ROUNDS = 600, 128, (1, 8), 6
-OPTIONS = RuntimeOptions()
 SAMPLING = Sampling(max_tokens=OUTPUT_TOKENS, ignore_eos=True)
 
 Prompts = Sequence[Sequence[int]]
@@ -76,9 +75,9 @@ class Clock:
 class BareLoop:
     """The pipeline in this process, stepped as fast as it goes."""
 
-    def __init__(self, engine_dir: Path) -> None:
-        self._config = EngineConfig(engine_dir, OPTIONS)
-        self._pipeline: Any = load_pipeline(engine_dir, OPTIONS, self._config)
+    def __init__(self, engine_dir: Path, options: RuntimeOptions) -> None:
+        self._config = EngineConfig(engine_dir, options)
+        self._pipeline: Any = load_pipeline(engine_dir, options, self._config)
         self._count = 0
 
     def run(self, prompts: Prompts) -> Run:
@@ -95,8 +94,8 @@ class BareLoop:
 
 
 class ThroughRuntime:
-    def __init__(self, engine_dir: Path) -> None:
-        self.runtime = OpenVinoRuntime(engine_dir, OPTIONS)
+    def __init__(self, engine_dir: Path, options: RuntimeOptions) -> None:
+        self.runtime = OpenVinoRuntime(engine_dir, options)
         self.process = psutil.Process(self.runtime.pid)
         self._count = 0
 
@@ -150,12 +149,15 @@ def compare(bare: BareLoop, through: ThroughRuntime, streams: int, vocabulary_si
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", type=Path, required=True)
-    engine_dir: Path = parser.parse_args().engine
-    vocabulary_size = EngineConfig(engine_dir, OPTIONS).vocabulary_size
+    parser.add_argument("--threads", type=int, help="of each side's engine; every core otherwise")
+    given = parser.parse_args()
+    engine_dir: Path = given.engine
+    options = RuntimeOptions(threads=given.threads)
+    vocabulary_size = EngineConfig(engine_dir, options).vocabulary_size
     print(f"machine: {machine()}")
-    through = ThroughRuntime(engine_dir)
+    through = ThroughRuntime(engine_dir, options)
     print(f"resident after load: {through.process.memory_info().rss / 1e6:.0f} MB")
-    bare = BareLoop(engine_dir)
+    bare = BareLoop(engine_dir, options)
     try:
         for side in (through, bare):
             side.run(unlike_prompts(1, 0, vocabulary_size))
