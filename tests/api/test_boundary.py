@@ -227,4 +227,5 @@ async def test_feedback_that_cannot_be_kept_says_so(client: httpx.AsyncClient, t
     body = {"completion_id": "chatcmpl-" + "0" * 32, "rating": "up"}
     response = await client.post("/v1/feedback", json=body)
     assert response.status_code == 503
-    assert "cannot be written" in response.json()["error"]["message"]
+    assert "disk space" in response.json()["error"]["message"]
+    assert str(tmp_path) not in response.text

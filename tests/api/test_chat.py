@@ -61,6 +61,7 @@ async def test_a_stream_has_role_texts_citations_usage_and_an_end(
     assert usage["choices"] == []
     assert usage["usage"] == {"prompt_tokens": 11, "completion_tokens": 9, "total_tokens": 20}
     chunks = [role, *texts, closing, usage]
+    assert all(chunk["usage"] is None for chunk in chunks[:-1] if isinstance(chunk, dict))
     identities = {
         (chunk["id"], chunk["created"], chunk["model"], chunk["system_fingerprint"], chunk["object"])
         for chunk in chunks
@@ -210,6 +211,19 @@ async def test_what_breaks_in_mid_stream_ends_it_with_an_error_event(
     assert isinstance(error, dict)
     assert set(error) == {"error"}
     assert error["error"]["type"] == "server_error"
+
+
+@pytest.mark.parametrize("reason", ["cancelled", "error"])
+async def test_an_answer_that_the_engine_drops_is_an_error_and_no_answer(
+    scripted: httpx.AsyncClient, triton: ScriptedTriton, reason: str
+) -> None:
+    triton.says(Say("Half", completion_tokens=1), Say(finish_reason=reason, completion_tokens=1))
+    response = await scripted.post("/v1/chat/completions", json=CHAT)
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "engine_error"
+    *_, last = await stream(scripted, STREAM)
+    assert isinstance(last, dict)
+    assert last["error"]["code"] == "engine_error"
 
 
 async def test_silence_before_the_first_token_is_a_503_and_frees_the_engine(

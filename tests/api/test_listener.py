@@ -80,7 +80,8 @@ async def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.Monk
         assert await until_closed(port) == b""
 
 
-async def test_headers_without_end_are_cut_off() -> None:
+async def test_headers_without_end_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "HEADER_TIMEOUT_S", 1000)
     async with served(hello) as port:
         assert await until_closed(port, b"GET / HTTP/1.1\r\n", *[b"a: " + b"x" * 4096 + b"\r\n"] * 64) == b""
 

@@ -59,8 +59,10 @@ async def test_the_answer_is_followed_by_its_sources(url: str, triton: ScriptedT
 async def test_a_mark_is_whole_wherever_the_stream_is_cut(url: str, triton: ScriptedTriton, cut: int) -> None:
     text = "see [12]. End"
     triton.says(Say(text[:cut], completion_tokens=1), Say(text[cut:], "stop", completion_tokens=2))
-    done = await ask(QUESTION, "--url", url)
-    assert text in done.output
+    environment = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    arguments = ["ask", QUESTION, "--url", url]
+    done = await asyncio.to_thread(CliRunner(env=environment).invoke, main, arguments, color=True)
+    assert "\x1b[1;32m[12]\x1b[0m" in done.output
 
 
 async def test_an_answer_for_machines_is_one_object(url: str, triton: ScriptedTriton) -> None:
