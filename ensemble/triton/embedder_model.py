@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slipstream.ensemble.triton import tensors
+from slipstream.ensemble.triton.parent import exit_with_parent
 
 
 class EmbedderModel:
@@ -16,6 +17,7 @@ class EmbedderModel:
         from slipstream.ensemble.bundle import Bundle
         from slipstream.ensemble.embedder import Embedder
 
+        exit_with_parent()
         self._embedder = Embedder(Bundle.open(Path(tensors.parameters(args)["bundle"])).embedder_dir)
 
     def execute(self, requests: list[Any]) -> list[Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from slipstream.engines.protocols import Sampling
 from slipstream.ensemble.generator import Generator, Question, Refusal, Response
 from slipstream.ensemble.triton import tensors
+from slipstream.ensemble.triton.parent import exit_with_parent
 
 if TYPE_CHECKING:
     from slipstream.ensemble.bundle import Bundle
@@ -28,6 +29,7 @@ class GeneratorModel:
         from slipstream.ensemble.bundle import Bundle
         from slipstream.ensemble.tokenizer import ChatTokenizer
 
+        exit_with_parent()
         bundle = Bundle.open(Path(tensors.parameters(args)["bundle"]))
         serving = bundle.manifest.serving
         options = RuntimeOptions(max_concurrency=serving.max_concurrency, kv_cache_bytes=serving.kv_cache_bytes)

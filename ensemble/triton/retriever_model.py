@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from slipstream import InputError, SlipstreamError
 from slipstream.ensemble.contracts import SearchRequest
 from slipstream.ensemble.triton import tensors
+from slipstream.ensemble.triton.parent import exit_with_parent
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +26,7 @@ class RetrieverModel:
         from slipstream.ensemble.tokenizer import ChatTokenizer
         from slipstream.settings import Settings
 
+        exit_with_parent()
         settings = Settings()
         bundle = Bundle.open(Path(tensors.parameters(args)["bundle"]))
         searcher = Searcher(open_store(settings), bundle.manifest.embedder.digest)
@@ -52,9 +54,9 @@ class RetrieverModel:
             code, param = error_code(error)
             message = f"{error.message} ({error.remedy})" if error.remedy else error.message
             return tensors.error(code, message, param)
-        except Exception as error:
+        except Exception:
             log.exception("retriever.failed")
-            return tensors.error("engine_error", f"retrieval failed: {error!r}")
+            return tensors.error("engine_error", "Retrieval failed; the reason is in the log of Triton.")
 
     def _retrieve(self, request: Any) -> Any:
         import triton_python_backend_utils as pb_utils

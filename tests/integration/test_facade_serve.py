@@ -90,11 +90,15 @@ def serving(home: Path, tmp_path: Path, *arguments: str) -> Iterator[Server]:
             stdout=stdout,
             stderr=stderr,
         )
+    server = Server(process, f"http://127.0.0.1:{port}", beside, output, events)
     try:
-        yield Server(process, f"http://127.0.0.1:{port}", beside, output, events)
+        yield server
     finally:
+        family = server.family() if process.poll() is None else []
         process.kill()
         process.wait()
+        _, alive = psutil.wait_procs(family, timeout=15)
+        assert not alive, "a killed server left processes behind"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
