@@ -88,7 +88,7 @@ class ServingOptions(_Frozen):
     max_waiting: int = Field(default=64, ge=0)
     max_output_tokens: int = Field(default=1024, ge=1)
     kv_cache_bytes: int = Field(default=512 * 1024**2, ge=16 * 1024**2)
-    stream_interval: int = Field(default=4, ge=1, le=32)
+    stream_interval: int = Field(default=6, ge=1, le=32)
 
 
 class Manifest(_Frozen):
