@@ -10,6 +10,9 @@ from slipstream import InputError
 from slipstream.engines.openvino.telemetry import switch_off_telemetry
 from slipstream.engines.protocols import RuntimeOptions, Sampling
 
+# Prompt tokens a step prefills at most. A cancel and every running stream wait for a step, so it has to be well under
+# 0.2 s on two cores; the library's default of 256 is not when the machine does anything else.
+PREFILL_TOKENS = 128
 # Positions per KV block on a CPU.
 BLOCK_TOKENS = 32
 # An 8-bit cache keeps a 32-bit scale and a 32-bit zero point: for keys by channel and block, for values by position.
@@ -89,6 +92,7 @@ def load_pipeline(engine_dir: Path, options: RuntimeOptions, config: EngineConfi
     scheduler.num_kv_blocks = config.kv_blocks
     scheduler.max_num_seqs = options.max_concurrency
     scheduler.dynamic_split_fuse = True
+    scheduler.max_num_batched_tokens = max(PREFILL_TOKENS, options.max_concurrency)
     scheduler.enable_prefix_caching = True
     properties: dict[str, Any] = {"KV_CACHE_PRECISION": "u8", "PERFORMANCE_HINT": "LATENCY"}
     if options.threads is not None:

@@ -109,17 +109,8 @@ def long_question(words: int) -> str:
     return " ".join(f"{uuid4().hex[:4]} {number}" for number in range(words))
 
 
-def prefill_step_s(stack: Stack) -> float:
-    """How long the engine is deaf during a prefill, here and now: `max_num_batched_tokens` is 256."""
-    body = chat("slipstream-base", stream=False, max_tokens=1, question=long_question(200))
-    started = time.monotonic()
-    usage = httpx.post(f"{stack.base_url}/v1/chat/completions", json=body, timeout=120).json()["usage"]
-    return (time.monotonic() - started) / (usage["prompt_tokens"] / 256)
-
-
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 def test_a_client_that_leaves_during_the_prefill_frees_its_slot_in_time(stack: Stack, stream: bool) -> None:
-    step_s = prefill_step_s(stack)
     freed_s = []
     for _ in range(5):
         before = wait_for(stack, lambda now: now.idle)
@@ -128,8 +119,8 @@ def test_a_client_that_leaves_during_the_prefill_frees_its_slot_in_time(stack: S
         after = engine(stack)
         assert after.tokens - before.tokens <= 1, "it was not in its prefill any more"
         assert after.cancelled == before.cancelled + 1
-    # The engine hears a cancel between two steps. One of 256 prompt tokens takes 0.1 to 0.2 s on two idle cores.
-    assert median(freed_s) <= max(FREED_WITHIN_S, step_s) + GAUGES_LAG_S, freed_s
+    # The engine hears a cancel between two steps, which is why a step prefills so little.
+    assert median(freed_s) <= FREED_WITHIN_S + GAUGES_LAG_S, freed_s
 
 
 def test_a_client_that_leaves_at_once_is_forgotten(stack: Stack) -> None:
