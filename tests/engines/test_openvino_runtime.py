@@ -16,7 +16,13 @@ import psutil
 import pytest
 
 from slipstream.engines.openvino.engine_process import EngineNotLoaded
-from slipstream.engines.openvino.pipeline import EngineConfig, EngineUnreadable, add_request, load_pipeline
+from slipstream.engines.openvino.pipeline import (
+    PREFILL_TOKENS,
+    EngineConfig,
+    EngineUnreadable,
+    add_request,
+    load_pipeline,
+)
 from slipstream.engines.openvino.runtime import OpenVinoRuntime
 from slipstream.engines.protocols import GenerationRequest, RuntimeOptions, Sampling, TokenDelta
 from tests.engines.conftest import Reader, with_eos
@@ -186,10 +192,11 @@ class TestLoad:
     def test_one_that_waited_finds_the_prefix_that_its_predecessor_left(self, engine: Path) -> None:
         single = OpenVinoRuntime(engine, RuntimeOptions(max_concurrency=1, kv_cache_bytes=4 * 2**20))
         try:
-            readers = [ask(single, [65, 66, 67, 68] * 256, max_tokens=4) for _ in range(2)]
+            prompt, prefill_steps = [65, 66, 67, 68] * PREFILL_TOKENS, 4
+            readers = [ask(single, prompt, max_tokens=4) for _ in range(2)]
             assert [len(reader.wait().tokens) for reader in readers] == [4, 4]
-            four_prefill_steps, one_prefill_step, decode_steps = 4, 1, 3
-            assert single.metrics().extra["steps"] == four_prefill_steps + one_prefill_step + 2 * decode_steps
+            one_prefill_step, decode_steps = 1, 3
+            assert single.metrics().extra["steps"] == prefill_steps + one_prefill_step + 2 * decode_steps
         finally:
             single.close()
 
