@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from slipstream import __version__
-from slipstream.ensemble.bundle import Manifest
+from slipstream.ensemble.manifest import Manifest
 
 # A retrieval takes about 20 ms, a prefill 0.1 to 2 s on a CPU; a queue adds whole answers.
 _TTFT_BUCKETS_S = (0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)

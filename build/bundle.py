@@ -15,11 +15,10 @@ from slipstream.build.references import ResolvedModel
 from slipstream.build.registry import RegisteredAdapter
 from slipstream.build.stages import Outputs, Status
 from slipstream.engines.protocols import Progress
-from slipstream.ensemble.bundle import (
+from slipstream.ensemble.bundle import Bundle, BundleError
+from slipstream.ensemble.manifest import (
     MANIFEST,
     AdapterLineage,
-    Bundle,
-    BundleError,
     EmbedderEntry,
     EngineEntry,
     FileEntry,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from slipstream import GateError
-from slipstream.ensemble.bundle import MANIFEST, Bundle, BundleError, find_bundle, list_bundles, set_active
+from slipstream.ensemble.bundle import Bundle, BundleError, find_bundle, list_bundles, set_active
+from slipstream.ensemble.manifest import MANIFEST
 from slipstream.settings import Settings
 
 if TYPE_CHECKING:

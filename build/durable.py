@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slipstream import EnvironmentFault, SlipstreamError
+from slipstream.ensemble.disk import sync
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _CRAMPED_BYTES = 1 << 20  # less than any library writes at once when a stage ends
@@ -81,7 +82,7 @@ class Shelf:
                 if cramped and isinstance(error, Exception):
                     raise DiskFull(self.home, needed_bytes, doing) from error
                 raise
-            _sync(self.home)
+            sync(self.home)
         return self.path(key)
 
     def discard(self, key: str) -> None:
@@ -116,16 +117,8 @@ def make_durable(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             path.chmod(0o444)
-        _sync(path)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)
+    sync(folder)
 
 
 @contextmanager

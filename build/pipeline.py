@@ -19,7 +19,8 @@ from slipstream.build.graph import Resolved, resolve, stages_of
 from slipstream.build.recipe import Recipe
 from slipstream.build.stages import Outputs, Planned, Stage, StageCache, StageRecord, Status
 from slipstream.engines.protocols import Progress
-from slipstream.ensemble.bundle import Bundle, Manifest, set_active
+from slipstream.ensemble.bundle import Bundle, set_active
+from slipstream.ensemble.manifest import Manifest
 from slipstream.ensemble.prompt import PROMPT
 from slipstream.settings import Settings
 

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from slipstream import InputError
 from slipstream.engines.protocols import QuantizationSpec
-from slipstream.ensemble.bundle import ServingOptions
+from slipstream.ensemble.manifest import ServingOptions
 
 SHIPPED = Path(__file__).parent / "recipes"
 

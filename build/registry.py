@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,16 @@ from urllib.parse import unquote, urlparse
 
 from slipstream import EnvironmentFault, InputError
 from slipstream.build.adapter import Adapter, adapter_digest, read_adapter
+from slipstream.build.model_versions import (
+    REGISTER,
+    ModelVersion,
+    NoSuchAlias,
+    NoSuchModel,
+    NoSuchVersion,
+    Wanted,
+    find_in_sqlite,
+    find_with_mlflow,
+)
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -34,18 +44,6 @@ _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[\w.-]+)|/(?P<ve
 
 class ReferenceMalformed(InputError):
     """Not of the form ``models:/<name>@<alias>`` or ``models:/<name>/<version>``."""
-
-
-class NoSuchModel(InputError):
-    """Nothing is registered under that name."""
-
-
-class NoSuchAlias(InputError):
-    """The model has no such alias."""
-
-
-class NoSuchVersion(InputError):
-    """The model has no such version."""
 
 
 class AdapterChanged(InputError):
@@ -72,15 +70,6 @@ class RegisteredAdapter:
     base_model_sha256: str
 
 
-@dataclass(frozen=True)
-class _Version:
-    name: str
-    version: str
-    run_id: str
-    source: str
-    tags: Mapping[str, str]
-
-
 class Registry:
     """One MLflow tracking and registry URI."""
 
@@ -102,7 +91,7 @@ class Registry:
             raise ReferenceMalformed(
                 f"{reference!r} names no registered model", "write models:/NAME@ALIAS or models:/NAME/VERSION"
             )
-        found = self._find(match["name"], match["alias"], match["version"])
+        found = self._find(Wanted(match["name"], match["alias"], match["version"], _without_password(self.uri)))
         path = self._files(found, cache_dir / "adapters")
         adapter = read_adapter(path)
         registered = found.tags.get(_DIGEST_TAG, adapter.sha256)
@@ -169,7 +158,7 @@ class Registry:
         client.set_terminated(run_id)
         return run_id
 
-    def _create_version(self, client: "MlflowClient", name: str, run_id: str, adapter: Adapter) -> _Version:
+    def _create_version(self, client: "MlflowClient", name: str, run_id: str, adapter: Adapter) -> ModelVersion:
         from mlflow.exceptions import MlflowException
 
         tags = {_DIGEST_TAG: adapter.sha256, _BASE_TAG: adapter.base_model}
@@ -181,75 +170,31 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         source = f"{client.get_run(run_id).info.artifact_uri}/{ARTIFACT}"
-        return _version(client.create_model_version(name, source, run_id, tags=tags))
+        return ModelVersion.of(client.create_model_version(name, source, run_id, tags=tags))
 
-    def _same_bytes(self, client: "MlflowClient", name: str, sha256: str) -> _Version | None:
+    def _same_bytes(self, client: "MlflowClient", name: str, sha256: str) -> ModelVersion | None:
         escaped = name.replace("'", "''")
         versions = client.search_model_versions(f"name='{escaped}' and tags.`{_DIGEST_TAG}`='{sha256}'")
-        return _version(versions[0]) if versions else None
+        return ModelVersion.of(versions[0]) if versions else None
 
-    def _find(self, name: str, alias: str | None, version: str | None) -> _Version:
+    def _find(self, wanted: Wanted) -> ModelVersion:
         if self._database is not None:
             if not self._database.is_file():
-                raise self._no_such_model(name)
+                raise wanted.no_model()
             try:
-                return self._find_in_sqlite(self._database, name, alias, version)
+                return find_in_sqlite(self._database, wanted)
             except sqlite3.Error:
                 pass  # another schema, a lock: MLflow knows its own database best
-        return self._find_with_mlflow(name, alias, version)
-
-    def _find_in_sqlite(self, database: Path, name: str, alias: str | None, version: str | None) -> _Version:
-        """What MLflow's client would find, from the tables of its registry (mlflow 3, ``dbmodels/models.py``)."""
-        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
-            if not connection.execute("SELECT 1 FROM registered_models WHERE name = ?", (name,)).fetchone():
-                raise self._no_such_model(name)
-            if alias is not None:
-                of_alias = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?"
-                row = connection.execute(of_alias, (name, alias)).fetchone()
-                if row is None:
-                    raise self._no_such_alias(name, alias)
-                version = str(row[0])
-            of_version = (
-                "SELECT run_id, COALESCE(storage_location, source) FROM model_versions "
-                "WHERE name = ? AND version = ? AND current_stage != 'Deleted_Internal'"
-            )
-            row = connection.execute(of_version, (name, version)).fetchone()
-            if row is None:
-                raise self._no_such_version(name, str(version))
-            of_tags = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
-            tags = dict(connection.execute(of_tags, (name, version)).fetchall())
-        return _Version(name, str(version), row[0] or "", row[1], tags)
-
-    def _find_with_mlflow(self, name: str, alias: str | None, version: str | None) -> _Version:
-        from mlflow.exceptions import MlflowException
-
         with self._client() as client:
-            try:
-                client.get_registered_model(name)
-            except MlflowException as error:
-                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                    raise self._no_such_model(name) from error
-                raise
-            try:
-                found = (
-                    client.get_model_version_by_alias(name, alias)
-                    if alias
-                    else client.get_model_version(name, str(version))
-                )
-            except MlflowException as error:
-                if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-                    raise
-                missing = self._no_such_alias(name, alias) if alias else self._no_such_version(name, str(version))
-                raise missing from error
-        return _version(found)
+            return find_with_mlflow(client, wanted)
 
-    def _files(self, found: _Version, kept: Path) -> Path:
+    def _files(self, found: ModelVersion, kept: Path) -> Path:
         """The version's folder: in place when it is on this disk, else downloaded once (aside, then renamed)."""
         parsed = urlparse(found.source)
         if parsed.scheme in {"", "file"}:
             local = Path(unquote(parsed.path))
             if not local.is_dir():
-                raise AdapterChanged(f"the artifacts of {found.name} {found.version} are gone from {local}", _REGISTER)
+                raise AdapterChanged(f"the artifacts of {found.name} {found.version} are gone from {local}", REGISTER)
             return local
         home = kept / f"{found.name}-{found.version}-{found.run_id}"
         digest = found.tags.get(_DIGEST_TAG)
@@ -286,27 +231,8 @@ class Registry:
                 "check MLFLOW_TRACKING_URI and that the server answers",
             ) from error
 
-    def _no_such_model(self, name: str) -> NoSuchModel:
-        where = _without_password(self.uri)
-        return NoSuchModel(f"no model {name!r} is registered at {where}", f"{_REGISTER} --name {name}")
 
-    def _no_such_alias(self, name: str, alias: str) -> NoSuchAlias:
-        return NoSuchAlias(
-            f"model {name!r} has no alias {alias!r}", f"promote a version: {_REGISTER} --name {name} --alias {alias}"
-        )
-
-    def _no_such_version(self, name: str, version: str) -> NoSuchVersion:
-        return NoSuchVersion(f"model {name!r} has no version {version}", f"use models:/{name}@production")
-
-
-_REGISTER = "slipstream register PATH"
-
-
-def _version(found: Any) -> _Version:
-    return _Version(found.name, str(found.version), found.run_id or "", found.source, dict(found.tags))
-
-
-def _registered(found: _Version, path: Path, adapter: Adapter) -> RegisteredAdapter:
+def _registered(found: ModelVersion, path: Path, adapter: Adapter) -> RegisteredAdapter:
     base_sha256 = adapter.provenance.base_model_sha256 if adapter.provenance else ""
     return RegisteredAdapter(
         found.name, found.version, found.run_id, path, adapter.sha256, adapter.base_model, base_sha256

@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from slipstream import EnvironmentFault
 from slipstream.build.durable import Shelf
 from slipstream.engines.protocols import Progress
-from slipstream.ensemble.bundle import FileEntry, file_entries
+from slipstream.ensemble.bundle import file_entries
+from slipstream.ensemble.manifest import FileEntry
 
 Status = Literal["asked", "cached", "ran"]
 """What a build did for a stage; *asked*: references were looked up, as they are on every build."""

@@ -1,8 +1,8 @@
-"""A bundle as the server sees it: its manifest, its integrity, and which one is active.
+"""A bundle as the server sees it: its integrity, and which one is active.
 
 Layout of ``bundles/<id>/``::
 
-    bundle.json          the manifest below
+    bundle.json          see `ensemble.manifest`
     engine/              what the target compiled
     tokenizer/           tokenizer.json, chat_template.jinja, special_tokens.json (see `ensemble.tokenizer`)
     embedder/            model.onnx, tokenizer.json, embedder.json
@@ -13,14 +13,12 @@ import os
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from slipstream import GateError, InputError
+from slipstream.ensemble.manifest import MANIFEST, SCHEMA_VERSION, FileEntry, Manifest
 
-SCHEMA_VERSION = 1
-MANIFEST = "bundle.json"
 _ACTIVE = "ACTIVE"
 
 
@@ -30,89 +28,6 @@ class BundleError(InputError):
 
 class BundleCorrupt(GateError):
     """Files and manifest disagree."""
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FileEntry(_Frozen):
-    path: str
-    size_bytes: int
-    sha256: str
-
-
-class AdapterLineage(_Frozen):
-    name: str
-    version: str
-    run_id: str
-    sha256: str
-
-
-class Lineage(_Frozen):
-    """Where the weights come from: enough to find or rebuild every input."""
-
-    base_model: str
-    base_model_sha256: str
-    adapter: AdapterLineage | None
-    calibration_sha256: str | None
-    prompt_id: str
-    prompt_sha256: str
-
-
-class EngineEntry(_Frozen):
-    """The engine target, what compiled it, and the host it needs."""
-
-    target: str
-    versions: dict[str, str]
-    fingerprint: dict[str, Any]
-
-
-class EmbedderEntry(_Frozen):
-    model: str
-    digest: str
-    dimension: int
-    max_tokens: int
-
-
-class ServingOptions(_Frozen):
-    """How the engine is served; part of the recipe, so that a bundle carries the limits it was measured with.
-
-    ``context_tokens`` is what the numbered contexts may fill of a prompt; ``max_concurrency`` sequences are batched
-    and ``max_waiting`` more may queue; ``stream_interval`` tokens of one stream are sent together when every slot is
-    busy (a lone stream gets each token at once).
-    """
-
-    context_tokens: int = Field(default=768, ge=64)
-    max_concurrency: int = Field(default=8, ge=1, le=256)
-    max_waiting: int = Field(default=64, ge=0)
-    max_output_tokens: int = Field(default=1024, ge=1)
-    kv_cache_bytes: int = Field(default=512 * 1024**2, ge=16 * 1024**2)
-    stream_interval: int = Field(default=6, ge=1, le=32)
-
-
-class Manifest(_Frozen):
-    """``bundle.json``. ``id`` is the digest of everything else in it."""
-
-    schema_version: int = SCHEMA_VERSION
-    id: str
-    release_name: str
-    recipe: dict[str, Any]
-    lineage: Lineage
-    quantization: dict[str, Any]
-    draft: dict[str, Any] | None = None
-    engine: EngineEntry
-    embedder: EmbedderEntry
-    serving: ServingOptions
-    tokenizer_sha256: str
-    chat_template_sha256: str
-    context_length: int
-    files: list[FileEntry] = Field(description="Every file but the manifest, sorted by path.")
-
-    def computed_id(self) -> str:
-        """First 16 hex digits of sha256 over the canonical JSON of every other field."""
-        body = self.model_dump(mode="json", exclude={"id"})
-        return sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 class Bundle:

@@ -1,8 +1,6 @@
 """Keeps Triton running: starts it, sees that it is well, starts it again with backoff when it died."""
 
-import fcntl
 import os
-import socket
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,8 +12,8 @@ import httpx
 import psutil
 import structlog
 
-from slipstream import EnvironmentFault
 from slipstream.ensemble.bundle import Bundle
+from slipstream.ensemble.triton.claims import hold, port_or_free, require_free
 from slipstream.ensemble.triton.process import (
     LOOPBACK,
     Installation,
@@ -42,14 +40,6 @@ _POLL_S = 0.1
 _TOLD_CHARACTERS = 600
 
 
-class HomeInUse(EnvironmentFault):
-    """Another server runs on the same home."""
-
-
-class PortTaken(EnvironmentFault):
-    """Another process listens where Triton should."""
-
-
 class Supervisor:
     """One Triton for one bundle. `start` returns at once; `state` tells how it is going.
 
@@ -63,9 +53,8 @@ class Supervisor:
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
         self._bundle = bundle
         self._settings = settings
-        self._ports = Ports(
-            _port(settings.triton_http_port), _port(settings.triton_grpc_port), _port(settings.triton_metrics_port)
-        )
+        wanted = (settings.triton_http_port, settings.triton_grpc_port, settings.triton_metrics_port)
+        self._ports = Ports(*map(port_or_free, wanted))
         self._state: State = "stopped"
         self._process: TritonProcess | None = None
         self._stubs: list[psutil.Process] = []
@@ -113,11 +102,11 @@ class Supervisor:
             HomeInUse: another server runs on this home.
         """
         for port in (self._ports.http, self._ports.grpc, self._ports.metrics):
-            _require_free(port)
+            require_free(port)
         installation = Installation.find()
         folder = self._settings.repository_dir
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _hold(folder / ".lock")
+        self._lock = hold(folder / ".lock")
         remove_regions_of_the_dead()
         repository = write_repository(self._bundle, folder / "models")
         backends = installation.write_backends(folder / "backends")
@@ -230,42 +219,3 @@ def _lives(process: psutil.Process) -> bool:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def _hold(path: Path) -> TextIO:
-    """Hold the lock of ``path`` until it is closed or this process ends.
-
-    Raises:
-        HomeInUse: another process holds it.
-    """
-    file = path.open("w", encoding="utf-8")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise HomeInUse(
-            f"another server runs on {path.parent.parent}", "stop it, or serve another home: SLIPSTREAM_HOME=..."
-        ) from None
-    return file
-
-
-def _port(wanted: int) -> int:
-    """``wanted``, or a free one for 0."""
-    if wanted:
-        return wanted
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _require_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError as error:
-            raise PortTaken(
-                f"Triton's port {port} on {LOOPBACK} is taken ({error.strerror})",
-                "stop what uses it, or set SLIPSTREAM_TRITON_HTTP_PORT, _GRPC_PORT and _METRICS_PORT (0: any free one)",
-            ) from error

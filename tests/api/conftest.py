@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from slipstream.api.app import create_app
 from slipstream.api.triton import Limits, TritonClient
-from slipstream.ensemble.bundle import Bundle, EmbedderEntry, EngineEntry, Lineage, Manifest, ServingOptions
+from slipstream.ensemble.bundle import Bundle
+from slipstream.ensemble.manifest import EmbedderEntry, EngineEntry, Lineage, Manifest, ServingOptions
 from slipstream.settings import Settings
 from tests.api.scripted import ScriptedTriton
 

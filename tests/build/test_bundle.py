@@ -17,7 +17,8 @@ from slipstream.build.stages import Outputs, Stage, StageCache, StageRecord
 from slipstream.cli import main
 from slipstream.engines.host import probe_host
 from slipstream.engines.protocols import Progress
-from slipstream.ensemble.bundle import Bundle, Manifest, find_bundle, set_active
+from slipstream.ensemble.bundle import Bundle, find_bundle, set_active
+from slipstream.ensemble.manifest import Manifest
 from slipstream.ensemble.prompt import PROMPT
 
 RECIPE = Recipe(version="2.1", adapter="models:/code-assistant@production")

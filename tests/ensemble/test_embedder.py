@@ -9,14 +9,7 @@ import numpy as np
 import pytest
 
 from slipstream.ensemble.embedder import Embedder, EmbedderUnusable
-from tests.tiny_bert import DIMENSION, TEXTS, export_tiny_embedder
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("tiny") / "embedder"
-    export_tiny_embedder(out)
-    return out
+from tests.tiny_bert import DIMENSION, TEXTS
 
 
 @pytest.fixture

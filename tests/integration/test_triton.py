@@ -25,7 +25,8 @@ from slipstream.api.triton.tensors import Sampling, rag_tensors
 from slipstream.ensemble.bundle import Bundle, find_bundle
 from slipstream.ensemble.contracts import GENERATOR, RAG, SearchRequest, SearchResult
 from slipstream.ensemble.tokenizer import ChatTokenizer, EmbedderTokenizer
-from slipstream.ensemble.triton.supervisor import HomeInUse, PortTaken, Supervisor
+from slipstream.ensemble.triton.claims import HomeInUse, PortTaken
+from slipstream.ensemble.triton.supervisor import Supervisor
 from slipstream.settings import Settings
 from tests.conftest import COLLECTION
 

@@ -28,6 +28,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from slipstream.ensemble.disk import sync
 from slipstream.ensemble.retrieval.store import (
     IndexDamaged,
     VersionInfo,
@@ -151,17 +152,17 @@ class CollectionFolder:
         (building / "READER.lock").touch()
         for folder, _, names in os.walk(building):
             for name in (*names, "."):
-                _sync(Path(folder) / name)
+                sync(Path(folder) / name)
         before: list[str] = []
         with suppress(IndexDamaged):  # this version repairs it
             before = self.pointer()[:1]
         building.rename(self.version_path(info.version))
         aside = self.path / ".CURRENT"
         aside.write_text("\n".join([info.version, *before]) + "\n", encoding="ascii")
-        _sync(aside)
-        _sync(self.path)
+        sync(aside)
+        sync(self.path)
         aside.replace(self.path / "CURRENT")
-        _sync(self.path)
+        sync(self.path)
 
     def clear_leftovers(self) -> None:
         """Remove what dead writers left. Only for the holder of `writer_lock`."""
@@ -205,12 +206,3 @@ def checksums(folder: Path) -> Iterator[tuple[str, int]]:
             while block := file.read(1 << 20):
                 checksum = zlib.crc32(block, checksum)
         yield path.relative_to(folder).as_posix(), checksum
-
-
-def _sync(path: Path) -> None:
-    """Bring a file or a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,15 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slipstream.cli import main
-from slipstream.ensemble.bundle import (
-    EmbedderEntry,
-    EngineEntry,
-    Lineage,
-    Manifest,
-    ServingOptions,
-    file_entries,
-    set_active,
-)
+from slipstream.ensemble.bundle import file_entries, set_active
+from slipstream.ensemble.manifest import EmbedderEntry, EngineEntry, Lineage, Manifest, ServingOptions
 from tests.tiny_bert import export_tiny_embedder
 
 HIT = {

@@ -40,13 +40,6 @@ class Recorder(Embedder):
     def meanwhile(self) -> None: ...
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("tiny") / "embedder"
-    export_tiny_embedder(out)
-    return out
-
-
 @pytest.fixture
 def embedder(folder: Path) -> Recorder:
     return Recorder(folder)
