@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from time import monotonic
 
 from slipstream import EnvironmentFault
 from slipstream.engines.openvino.link import Link, Message
@@ -12,6 +13,8 @@ from slipstream.engines.protocols import RuntimeOptions
 
 # A step is over in well under a second; a process that does not stop within this is stuck.
 _STOP_TIMEOUT_S = 10.0
+# Shorter than a supervisor's patience with Triton (`ensemble.triton.supervisor`), so that the engine is what gets named.
+LOAD_TIMEOUT_S = 150.0
 
 
 class EngineNotLoaded(EnvironmentFault):
@@ -40,7 +43,14 @@ class EngineProcess:
         self._link = Link(ours)
         self._why = ""
         self.ready = False
-        if (self.receive() or []) != [["ready"]]:
+        started = monotonic()
+        ours.settimeout(LOAD_TIMEOUT_S)
+        first = self.receive()
+        ours.settimeout(None)
+        if first != [["ready"]]:
+            if first is None and monotonic() - started >= LOAD_TIMEOUT_S:
+                self._process.kill()
+                self._why = f"it was not ready after {LOAD_TIMEOUT_S:.0f} s (the log tells where it stood)"
             raise EngineNotLoaded(f"{engine_dir} does not load: {self.wait()}", "slipstream build")
         self.ready = True
 

@@ -9,6 +9,7 @@ A step prefills up to ``max_num_batched_tokens`` of waiting prompts and advances
 """
 
 import argparse
+import faulthandler
 import os
 import signal
 import socket
@@ -20,6 +21,9 @@ from slipstream import InputError
 from slipstream.engines.openvino.link import Link, Message
 from slipstream.engines.openvino.pipeline import EngineConfig, Generation, add_request, load_pipeline
 from slipstream.engines.protocols import RuntimeOptions, Sampling
+
+# A load that takes longer writes every thread's stack to standard error, which is Triton's log.
+_SLOW_LOAD_S = 60.0
 
 _Delta = tuple[int, list[int], str | None, str]
 
@@ -116,12 +120,14 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runtime, which ends this process in its own time
     options = RuntimeOptions(given.slots, given.kv_cache_bytes, given.threads)
     link = Link(socket.socket(fileno=given.socket))
+    faulthandler.dump_traceback_later(_SLOW_LOAD_S)
     try:
         config = EngineConfig(given.engine_dir, options)
         pipeline = load_pipeline(given.engine_dir, options, config)
     except (InputError, RuntimeError) as error:
         link.send(["broken", str(error)])
         return
+    faulthandler.cancel_dump_traceback_later()
     link.send(["ready"])
     try:
         Worker(pipeline, link, options.max_concurrency, config.eos_token_ids).run()

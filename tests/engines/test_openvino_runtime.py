@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from slipstream.engines.openvino import engine_process
 from slipstream.engines.openvino.engine_process import EngineNotLoaded
 from slipstream.engines.openvino.pipeline import (
     PREFILL_TOKENS,
@@ -331,3 +332,14 @@ class TestEngineProcess:
         (damaged / "openvino_model.xml").write_text("<net/>")
         with pytest.raises(EngineNotLoaded, match="does not load"):
             OpenVinoRuntime(damaged, RuntimeOptions())
+
+    def test_an_engine_that_hangs_while_loading_is_ended(
+        self, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(engine_process, "LOAD_TIMEOUT_S", 4.0)
+        hanging = with_eos(engine, 2, tmp_path / "engine")
+        (hanging / "openvino_model.xml").unlink()
+        os.mkfifo(hanging / "openvino_model.xml")
+        with pytest.raises(EngineNotLoaded, match="not ready after 4 s"):
+            OpenVinoRuntime(hanging, RuntimeOptions())
+        assert not psutil.Process().children()
