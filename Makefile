@@ -47,25 +47,26 @@ clean: ## Remove the virtual environment and caches; run state in var/ stays
 
 # --- how the environment is made ---------------------------------------------------------------------------------
 
+comma := ,
+
 # optimum-intel pulls torchvision in. PyPI's is built for CUDA, and beside a CPU build of torch it breaks the import of
 # every transformers model; nothing here uses it.
 without-torchvision = $(BIN)/pip uninstall --quiet --yes torchvision 2>/dev/null
 
-$(VENV)/.installed-run: pyproject.toml constraints.txt
+define install
 	@$(MAKE) --no-print-directory system
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing (serve, build) ..."
-	@$(BIN)/pip install --quiet -c constraints.txt -e '.[serve,build]'
+	@echo "Installing ($(1)) ..."
+	@$(BIN)/pip install --quiet -c constraints.txt -e '.[$(1)]'
 	@$(without-torchvision)
-	@touch $@
+	@touch $(2)
+endef
+
+$(VENV)/.installed-run: pyproject.toml constraints.txt
+	$(call install,serve$(comma)build,$@)
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
-	@$(MAKE) --no-print-directory system
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing (serve, build, loadtest, dev) ..."
-	@$(BIN)/pip install --quiet -c constraints.txt -e '.[serve,build,loadtest,dev]'
-	@$(without-torchvision)
-	@touch $@ $(VENV)/.installed-run
+	$(call install,serve$(comma)build$(comma)loadtest$(comma)dev,$@ $(VENV)/.installed-run)
 
 # mypy sees the repository root as the package `slipstream` through this link.
 .cache/typing/slipstream:

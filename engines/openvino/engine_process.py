@@ -13,7 +13,7 @@ from slipstream.engines.protocols import RuntimeOptions
 
 # A step is over in well under a second; a process that does not stop within this is stuck.
 _STOP_TIMEOUT_S = 10.0
-# Shorter than a supervisor's patience with Triton (`ensemble.triton.supervisor`), so that the engine is what gets named.
+# Shorter than the patience of `ensemble.triton.supervisor` with Triton, so that the engine is what gets named.
 LOAD_TIMEOUT_S = 150.0
 
 
