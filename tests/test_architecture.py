@@ -18,6 +18,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "slipstream.ensemble.bundle",
         "slipstream.ensemble.citations",
         "slipstream.ensemble.contracts",
+        "slipstream.ensemble.manifest",
         "slipstream.ensemble.retrieval.stores",  # names and versions of the collections, for /v1/metadata
         "slipstream.ensemble.tokenizer",
         "slipstream.ensemble.triton",
