@@ -8,10 +8,7 @@ the time, but there a text's vector depends on what shares its batch, and the co
 """
 
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,22 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from slipstream import GateError, InputError
 from slipstream.build.references import ResolvedModel
+from slipstream.build.sentence_encoder import EmbedderUnsupported, embed_fp32, load_encoder, load_tokenizer, quiet
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.embedder import FACTS, INPUTS, MODEL, OUTPUT, TOKENIZER, Embedder
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from onnx import ModelProto
-    from torch import Tensor
 
 _OPSET = 18
 _BLOCK = 64  # 32 and 128 were slower
 _POOLED = "pooled"
-
-
-class EmbedderUnsupported(InputError):
-    """The model is no sentence encoder, or pools in a way that is not known here."""
 
 
 class EmbedderDisagrees(GateError):
@@ -70,9 +61,9 @@ def export_embedder(
         raise InputError("there is no text to compare the embedder on", "name larger source trees to calibrate on")
     out.mkdir(parents=True, exist_ok=True)
     progress(0.0, f"loading {model.slug}")
-    with _quiet():
-        encoder = _load(model)
-        tokenizer = _tokenizer(model)
+    with quiet():
+        encoder = load_encoder(model)
+        tokenizer = load_tokenizer(model)
         progress(0.1, "exporting to ONNX")
         graph = _export(encoder)
         progress(0.4, "quantizing")
@@ -80,7 +71,7 @@ def export_embedder(
     tokenizer.backend_tokenizer.save(str(out / TOKENIZER), pretty=False)
     _write_facts(out, encoder.dimension, tokenizer.model_max_length, tokenizer.pad_token_id)
     embedder = Embedder(out)
-    expected = _embed_fp32(encoder, embedder.tokenizer.encode(texts), lambda s: progress(0.5 + 0.4 * s, "comparing"))
+    expected = embed_fp32(encoder, embedder.tokenizer.encode(texts), lambda s: progress(0.5 + 0.4 * s, "comparing"))
     cosines = (expected * embedder.embed(texts)).sum(axis=1)
     facts = EmbedderFacts(
         embedder.digest, embedder.dimension, embedder.max_tokens, float(cosines.mean()), float(cosines.min())
@@ -93,79 +84,6 @@ def export_embedder(
         )
     progress(1.0, f"worst cosine {facts.minimum_cosine_seen:.4f}")
     return facts
-
-
-def _load(model: ResolvedModel) -> Any:
-    """The encoder in fp32 with pooling and L2 norm: a module from ids and mask to unit vectors."""
-    import torch
-    from transformers import AutoModel
-
-    if model.weights != "safetensors":
-        raise _unsupported(model, "is no safetensors checkpoint")
-    takes_first = _takes_first_token(model)
-    try:
-        encoder: Any = AutoModel.from_pretrained(
-            model.path, dtype=torch.float32, attn_implementation="eager", use_safetensors=True, local_files_only=True
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise _unsupported(model, f"cannot be loaded as an encoder: {error}") from error
-
-    class SentenceEncoder(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder = encoder
-            self.dimension: int = encoder.config.hidden_size
-
-        def forward(self, input_ids: "Tensor", attention_mask: "Tensor") -> "Tensor":
-            states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-            if takes_first:
-                pooled = states[:, 0]
-            else:
-                weights = attention_mask.unsqueeze(-1).to(states.dtype)
-                pooled = (states * weights).sum(1) / weights.sum(1)
-            return torch.nn.functional.normalize(pooled, p=2.0, dim=1)
-
-    return SentenceEncoder().eval()
-
-
-def _takes_first_token(model: ResolvedModel) -> bool:
-    """Whether sentences are pooled to their first token's state; otherwise to the mean of all.
-
-    Raises:
-        EmbedderUnsupported: neither, or the model does not say.
-    """
-    file = model.path / "1_Pooling" / "config.json"
-    try:
-        modes = {name for name, value in json.loads(file.read_text("utf-8")).items() if value is True}
-    except (OSError, ValueError, AttributeError) as error:
-        raise _unsupported(model, f"does not say how it pools: {error}") from error
-    modes = {name for name in modes if name.startswith("pooling_mode_")}
-    if modes not in ({"pooling_mode_mean_tokens"}, {"pooling_mode_cls_token"}):
-        raise _unsupported(model, f"pools by {', '.join(sorted(modes)) or 'nothing'}; mean and first token are known")
-    return modes == {"pooling_mode_cls_token"}
-
-
-def _unsupported(model: ResolvedModel, why: str) -> EmbedderUnsupported:
-    return EmbedderUnsupported(
-        f"{model.reference} {why}", "choose a sentence-transformers model with safetensors weights as the embedder"
-    )
-
-
-def _tokenizer(model: ResolvedModel) -> Any:
-    """The fast tokenizer, cutting at ``model_max_length``: what sentence-transformers would cut at, and no more than
-    the model has positions for."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    load: Any = AutoTokenizer.from_pretrained
-    tokenizer = load(model.path, use_fast=True, local_files_only=True)
-    limits = [tokenizer.model_max_length, AutoConfig.from_pretrained(model.path).max_position_embeddings]
-    declared = model.path / "sentence_bert_config.json"
-    if declared.is_file():
-        limits.append(json.loads(declared.read_text("utf-8")).get("max_seq_length") or limits[0])
-    tokenizer.model_max_length = min(limits)
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.enable_truncation(tokenizer.model_max_length)
-    return tokenizer
 
 
 def _export(encoder: Any) -> "ModelProto":
@@ -235,33 +153,6 @@ def _write_facts(out: Path, dimension: int, max_tokens: int, pad_token_id: int |
         "pad_token_id": pad_token_id or 0,  # padding is masked: its id does not matter
     }
     (out / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-
-
-def _embed_fp32(encoder: Any, ids: list[list[int]], done: Callable[[float], None]) -> "NDArray[np.float32]":
-    """The original's unit vectors [n, dimension]."""
-    import numpy as np
-    import torch
-
-    vectors = []
-    with torch.inference_mode():
-        for number, tokens in enumerate(ids):
-            row = torch.tensor([tokens])
-            vectors.append(encoder(row, torch.ones_like(row)).numpy())
-            done((number + 1) / len(ids))
-    return np.concatenate(vectors)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what PyTorch and transformers have to say about torchvision, tree specs and unused poolers."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 __all__ = ["EmbedderDisagrees", "EmbedderFacts", "EmbedderUnsupported", "export_embedder"]
