@@ -1,13 +1,15 @@
 """The `slipstream` command: one lazy table, so that `--help` answers without importing any room."""
 
+import errno
 import json
 import sys
+import traceback
 from importlib import import_module
 from typing import Any
 
 import click
 
-from slipstream import SlipstreamError, __version__
+from slipstream import EnvironmentFault, InputError, SlipstreamError, __version__
 
 # name -> (module, attribute, one line for `--help`); a room is imported when its command runs.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -21,6 +23,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("slipstream.api.commands", "serve", "Serve the active bundle on Triton behind the HTTP facade."),
     "ask": ("slipstream.api.commands", "ask", "Ask a running server a question and stream the answer."),
 }
+
+_INTERRUPTED = 128 + 2  # as a shell reports SIGINT
 
 
 class LazyGroup(click.Group):
@@ -53,12 +57,39 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an error of ours becomes its message, its remedy and its exit code."""
+        """Run the command; whatever ends it becomes a message, a remedy and an exit code that says what it was."""
+        as_json = "--json" in sys.argv
         try:
             return super().invoke(ctx)
         except SlipstreamError as error:
-            report(error, as_json="--json" in sys.argv)
+            report(error, as_json=as_json)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            report(SlipstreamError("stopped by Ctrl-C", "run it again: what was finished is kept"), as_json=as_json)
+            ctx.exit(_INTERRUPTED)
+        except click.UsageError as error:
+            if not as_json:
+                raise
+            hint = f"{error.ctx.command_path} --help" if error.ctx else "slipstream --help"
+            report(InputError(error.format_message(), hint), as_json=True)
+            ctx.exit(error.exit_code)
+        except (click.exceptions.Exit, click.Abort, click.ClickException):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:  # whoever read our output has gone: no news
+                raise
+            report(_unforeseen(error), as_json=as_json)
+            ctx.exit(SlipstreamError.exit_code)
+
+
+def _unforeseen(error: Exception) -> SlipstreamError:
+    """What nobody explained: the system's word on a file, or a defect, with its traceback on stderr."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return EnvironmentFault(f"{error.filename}: {error.strerror}", "check that it is there and may be used")
+    traceback.print_exception(error)
+    return SlipstreamError(
+        f"{type(error).__name__}: {error}", "this is a defect of Slipstream: report it with the lines above"
+    )
 
 
 def report(error: SlipstreamError, *, as_json: bool) -> None:
@@ -81,7 +112,7 @@ def main() -> None:
     that cites `file:line`.
 
     \b
-    Exit codes: 0 fine · 1 the work says no · 2 cannot run · 3 inconclusive.
+    Exit codes: 0 fine · 1 the work says no · 2 cannot run · 3 inconclusive · 130 stopped by Ctrl-C.
 
     \b
     Example:

@@ -20,7 +20,9 @@ class Settings(BaseSettings):
     ``Settings()`` reads the environment anew; there is no global instance, so tests pass their own.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SLIPSTREAM_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SLIPSTREAM_", env_ignore_empty=True, frozen=True, extra="ignore", populate_by_name=True
+    )
 
     home: Path = Field(default=Path("var"), description="Run state: registry, cache, bundles, index, reports.")
     host: str = Field(default="127.0.0.1", description="Address the facade binds.")
@@ -59,8 +61,19 @@ class Settings(BaseSettings):
 
     @cached_property
     def root(self) -> Path:
-        """``home``, absolute: children run in other working directories."""
-        return self.home.expanduser().resolve()
+        """``home``, absolute: children run in other working directories.
+
+        Raises:
+            SettingInvalid: it cannot be a folder.
+        """
+        try:
+            path = self.home.expanduser().resolve()
+            is_other = path.exists() and not path.is_dir()
+        except (OSError, RuntimeError) as error:  # too long, a loop of links, no such user
+            raise SettingInvalid(f"SLIPSTREAM_HOME: {error}", "name a folder that can be made") from error
+        if is_other:
+            raise SettingInvalid(f"SLIPSTREAM_HOME: {path} is not a folder", "name a folder that can be made")
+        return path
 
     @property
     def bundles_dir(self) -> Path:
@@ -77,10 +90,6 @@ class Settings(BaseSettings):
     @property
     def repository_dir(self) -> Path:
         return self.root / "repository"
-
-    @property
-    def reports_dir(self) -> Path:
-        return self.root / "reports"
 
     @property
     def registry_uri(self) -> str:

@@ -32,3 +32,17 @@ def test_state_lives_below_home(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     folders = (settings.bundles_dir, settings.cache_dir, settings.index_dir, settings.repository_dir)
     assert all(folder.parent == tmp_path.resolve() for folder in folders)
+
+
+def test_a_home_that_cannot_be_a_folder_names_its_variable(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for home in (tmp_path / "file", Path("~nobody-of-that-name/x"), Path("x" * 5000)):
+        with pytest.raises(SettingInvalid, match="SLIPSTREAM_HOME"):
+            _ = Settings(home=home).bundles_dir
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("QDRANT_URL", "SLIPSTREAM_PORT", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, "")
+    settings = Settings()
+    assert (settings.qdrant_url, settings.port, settings.mlflow_uri) == (None, 8080, None)
