@@ -1,5 +1,6 @@
 """Where source comes from: a folder, one file, or an installed package; and what its repository is called."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ def resolve_root(argument: str) -> Root:
     """A folder, a single file, or ``pkg:NAME``: an installed package by its import or its distribution name.
 
     Raises:
-        SourceNotFound: nothing is there.
+        SourceNotFound: nothing is there, or this user may not read it.
     """
     if argument.startswith(PACKAGE_PREFIX):
         return _installed(argument.removeprefix(PACKAGE_PREFIX))
@@ -53,6 +54,8 @@ def resolve_root(argument: str) -> Root:
         raise SourceNotFound(f"cannot open {argument!r}: {error}", "name a folder, a file or pkg:NAME") from error
     if not argument or not exists:
         raise SourceNotFound(f"no such file or folder: {argument!r}", "name a folder, a file or pkg:NAME")
+    if not os.access(path, os.R_OK):
+        raise SourceNotFound(f"may not read {argument!r}", "name what this user may read, or change its permissions")
     return Root(path, _repository_name(path))
 
 
@@ -88,7 +91,7 @@ def _installed(name: str) -> Root:
             continue
         for place in spec.submodule_search_locations or [spec.origin or ""]:
             path = Path(place).joinpath(*(rest if module == top else ()))
-            if place and path.exists():
+            if place and is_there(path):
                 return Root(path.resolve(), name, is_package=True)
     raise SourceNotFound(f"no installed package is called {name!r}", remedy)
 
@@ -108,19 +111,30 @@ def _top_level_modules(distribution: str) -> list[str]:
 
 
 def _repository_name(path: Path) -> str:
-    """The last part of the remote's URL, which is all of it that holds no host and no password; else the folder."""
+    """The last part of the remote's URL, which is all of it that holds no host and no password; else the folder.
+
+    A folder's name need not be Unicode; what is stored and shown has to be.
+    """
     folder = path if path.is_dir() else path.parent
     top = git_top(folder)
     if top is not None and (remote := _REMOTE.search(_git_config(top / ".git"))):
         name = re.split(r"[/:]", remote[1].rstrip("/"))[-1].removesuffix(".git")
         if name:
             return name
-    return (top or folder).name or "root"
+    return os.fsencode((top or folder).name).decode("utf-8", "replace") or "root"
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is at ``path`` that this user may know of (`Path.exists` raises where it may not look)."""
+    try:
+        return path.exists()
+    except OSError:  # no permission, a path that is too long
+        return False
 
 
 def git_top(folder: Path) -> Path | None:
     """The working tree that ``folder`` lies in."""
-    return next((place for place in (folder, *folder.parents) if (place / ".git").exists()), None)
+    return next((place for place in (folder, *folder.parents) if is_there(place / ".git")), None)
 
 
 def _git_config(git: Path) -> str:

@@ -1,5 +1,6 @@
 """From roots to the source files worth indexing, with a count of everything that was left out and why."""
 
+import errno
 import os
 import re
 import stat
@@ -14,7 +15,7 @@ from pathspec import GitIgnoreSpec
 
 from slipstream import InputError
 from slipstream.ensemble.retrieval.languages import MARKDOWN, language_of
-from slipstream.ensemble.retrieval.roots import Root, SourceNotFound, git_top, prefixes, resolve_root
+from slipstream.ensemble.retrieval.roots import Root, SourceNotFound, git_top, is_there, prefixes, resolve_root
 
 __all__ = ["Root", "Skipped", "SourceFile", "SourceNotFound", "resolve_root", "walk"]
 
@@ -122,7 +123,7 @@ def _left_out(entry: os.DirEntry[str], ignores: tuple[_Ignore, ...]) -> SkipReas
     if entry.is_symlink():
         return "symlink_loop" if _is_loop(Path(entry.path)) else "symlink"
     is_folder = entry.is_dir(follow_symlinks=False)
-    if is_folder and (entry.name in _LEFT_OUT_FOLDERS or Path(entry.path, "pyvenv.cfg").exists()):
+    if is_folder and (entry.name in _LEFT_OUT_FOLDERS or is_there(Path(entry.path, "pyvenv.cfg"))):
         return "ignored"
     return "ignored" if _is_ignored(entry.path, ignores, is_folder=is_folder) else None
 
@@ -130,8 +131,10 @@ def _left_out(entry: os.DirEntry[str], ignores: tuple[_Ignore, ...]) -> SkipReas
 def _is_loop(link: Path) -> bool:
     try:
         return link.parent.is_relative_to(link.resolve(strict=True))
-    except (OSError, RuntimeError) as error:  # a link to itself: RuntimeError before Python 3.13
-        return not isinstance(error, FileNotFoundError | PermissionError)
+    except RuntimeError:  # a link to itself, before Python 3.13
+        return True
+    except OSError as error:
+        return error.errno == errno.ELOOP
 
 
 def _judge(path: Path, name: str, repo: str, skipped: Skipped) -> SourceFile | None:

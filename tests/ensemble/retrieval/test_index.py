@@ -20,6 +20,7 @@ from slipstream.ensemble.retrieval.edge import EdgeStore
 from slipstream.ensemble.retrieval.index import IndexReport, NothingToIndex, build_index
 from slipstream.ensemble.retrieval.roots import SourceNotFound
 from slipstream.ensemble.retrieval.store import CollectionNotFound, Hit, StoreUnavailable, VectorStore
+from tests.ensemble.retrieval.unprivileged import unprivileged
 from tests.tiny_bert import export_tiny_embedder
 
 NAME = "code"
@@ -179,10 +180,14 @@ def test_a_file_that_vanishes_before_its_turn_is_counted(store: EdgeStore, folde
     assert run(root, store=store, embedder=Recorder(folder)).unchanged is False  # the digest was of five files
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_file_without_permission_is_counted(store: EdgeStore, embedder: Recorder, tree: Path) -> None:
+def test_what_may_not_be_read_is_counted(store: EdgeStore, embedder: Recorder, tree: Path) -> None:
     (tree / "main.go").chmod(0)
-    assert run(tree, store=store, embedder=embedder).skipped == {"unreadable": 1}
+    (tree / "deep").chmod(0)
+    try:
+        report = unprivileged(lambda: run(tree, store=store, embedder=embedder))
+    finally:
+        (tree / "deep").chmod(0o700)
+    assert (report.files, report.skipped) == (1, {"unreadable": 2})
 
 
 # Again

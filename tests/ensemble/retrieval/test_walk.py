@@ -10,6 +10,7 @@ import pytest
 
 from slipstream import InputError
 from slipstream.ensemble.retrieval.walk import Root, Skipped, SourceFile, SourceNotFound, resolve_root, walk
+from tests.ensemble.retrieval.unprivileged import unprivileged
 
 
 def write(folder: Path, files: dict[str, str | bytes]) -> Path:
@@ -77,15 +78,57 @@ def test_a_pipe_and_a_socket_are_not_opened(tmp_path: Path) -> None:
         assert walked(tmp_path) == ([], Skipped(unreadable=2))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_what_may_not_be_read_is_counted(tmp_path: Path) -> None:
-    write(tmp_path, {"a.py": "x = 1\n", "b/c.py": "x = 1\n"})
-    (tmp_path / "a.py").chmod(0)
-    (tmp_path / "b").chmod(0)
+@pytest.mark.parametrize("mode", [0, 0o200, 0o100])
+def test_what_may_not_be_read_is_counted(tmp_path: Path, mode: int) -> None:
+    write(tmp_path, {"a.py": "x = 1\n", "b/c.py": "x = 1\n", "d.py": "x = 1\n"})
+    (tmp_path / "a.py").chmod(mode)
+    (tmp_path / "b").chmod(mode)
     try:
-        assert walked(tmp_path) == ([], Skipped(unreadable=2))
+        assert unprivileged(lambda: walked(tmp_path)) == (["d.py"], Skipped(unreadable=2))
     finally:
         (tmp_path / "b").chmod(0o700)
+
+
+def test_what_is_in_a_folder_that_may_be_listed_and_not_entered_is_counted(tmp_path: Path) -> None:
+    write(tmp_path, {"b/c.py": "x = 1\n", "b/d/e.py": "x = 1\n", "a.py": "x = 1\n"})
+    (tmp_path / "b").chmod(0o400)
+    try:
+        assert unprivileged(lambda: walked(tmp_path)) == (["a.py"], Skipped(unreadable=2))
+    finally:
+        (tmp_path / "b").chmod(0o700)
+
+
+@pytest.mark.parametrize(("closed", "named"), [("b", "b"), ("b", "b/c.py"), ("b/c.py", "b/c.py")])
+def test_a_root_that_may_not_be_read_is_told(tmp_path: Path, closed: str, named: str) -> None:
+    write(tmp_path, {"b/c.py": "x = 1\n"})
+    (tmp_path / closed).chmod(0)
+    try:
+        with pytest.raises(SourceNotFound, match=named) as caught:
+            unprivileged(lambda: resolve_root(str(tmp_path / named)))
+        assert caught.value.remedy
+    finally:
+        (tmp_path / closed).chmod(0o700)
+
+
+def test_a_root_that_may_be_listed_and_not_entered_has_its_files_counted(tmp_path: Path) -> None:
+    write(tmp_path, {"b/c.py": "x = 1\n"})
+    (tmp_path / "b").chmod(0o400)
+    try:
+        assert unprivileged(lambda: walked(tmp_path / "b")) == ([], Skipped(unreadable=1))
+    finally:
+        (tmp_path / "b").chmod(0o700)
+
+
+def test_a_path_longer_than_the_system_takes_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, depth = "d" * 200, 21  # PATH_MAX is 4096
+    monkeypatch.chdir(write(tmp_path, {"a.py": "x = 1\n"}))
+    for _ in range(depth):
+        Path(folder).mkdir()
+        os.chdir(folder)
+    Path("b.py").write_text("x = 1\n")
+    assert walked(tmp_path) == (["a.py"], Skipped(unreadable=1))
+    with pytest.raises(SourceNotFound):
+        resolve_root("b.py")
 
 
 def test_a_name_that_is_not_unicode_is_counted(tmp_path: Path) -> None:
@@ -325,6 +368,11 @@ def test_a_repository_is_called_as_its_remote(tmp_path: Path, url: str) -> None:
     git(tmp_path, "remote", "add", "origin", url)
     write(tmp_path, {"src/a.py": ""})
     assert resolve_root(str(tmp_path / "src")).repo == "engine"
+
+
+def test_a_folder_whose_name_is_not_unicode_still_names_its_repository(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9"))
+    assert resolve_root(str(write(folder, {"a.py": ""}))).repo == "caf\ufffd"
 
 
 def test_a_repository_without_a_remote_is_called_as_its_folder(tmp_path: Path) -> None:
