@@ -63,9 +63,10 @@ def index(paths: tuple[str, ...], collection: str | None, bundle: str | None, as
     from slipstream.ensemble.retrieval.stores import open_store
 
     settings = Settings()
-    with _shown(collection or settings.collection) as progress:
+    name = settings.collection if collection is None else collection
+    with _shown(name) as progress:
         embedder = Embedder(find_bundle(settings.bundles_dir, bundle).embedder_dir)
-        report = build_index(paths, collection or settings.collection, open_store(settings), embedder, progress)
+        report = build_index(paths, name, open_store(settings), embedder, progress)
     if as_json:
         click.echo(json.dumps(asdict(report), ensure_ascii=False))
         return
@@ -159,7 +160,9 @@ def search(
     settings = Settings()
     if not query.strip():
         raise InputError("the query is empty", "write what to look for")
-    request = SearchRequest(query=query, collection=collection or settings.collection, limit=limit, **where)
+    name = settings.collection if collection is None else collection
+    _check_text(query, name, *where.values())
+    request = SearchRequest(query=query, collection=name, limit=limit, **where)
     result = _search(request, settings, bundle)
     if as_json:
         click.echo(result.model_dump_json())
@@ -171,6 +174,18 @@ def search(
         click.echo(f" {hit.symbol} {hit.score:.3f}" if hit.symbol else f" {hit.score:.3f}")
         for line in _snippet(hit.text):
             click.echo(f"    {line}")
+
+
+def _check_text(*arguments: str | None) -> None:
+    """
+    Raises:
+        InputError: the terminal passed bytes that are no UTF-8.
+    """
+    for argument in filter(None, arguments):
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{argument!r} is not UTF-8", "write it in UTF-8") from error
 
 
 def _snippet(text: str) -> list[str]:

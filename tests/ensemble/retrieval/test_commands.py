@@ -1,6 +1,7 @@
 """`slipstream index` and `slipstream search`, as a user types them."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -107,11 +108,8 @@ def test_an_empty_folder_is_told(home: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../up", "", "a/b", "a b", ".hidden"])
 def test_a_name_that_is_no_folder_is_refused(name: str, home: Path, tree: Path) -> None:
     result = slipstream("index", tree, "--collection", name)
-    if name:
-        assert result.exit_code == 2
-        assert "cannot name a collection" in result.stderr
-    else:  # as if none was given
-        assert result.exit_code == 0
+    assert result.exit_code == 2
+    assert "cannot name a collection" in result.stderr
 
 
 def test_the_summary_counts_what_was_left_out_and_why(home: Path, tree: Path, tmp_path: Path) -> None:
@@ -162,6 +160,20 @@ def test_an_empty_query_is_refused(query: str, indexed: Path) -> None:
     result = slipstream("search", query)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "the query is empty" in result.stderr
+
+
+def test_an_empty_name_does_not_stand_for_the_default(indexed: Path) -> None:
+    result = slipstream("search", "add", "--collection", "")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "'' cannot name a collection" in result.stderr
+
+
+@pytest.mark.parametrize("option", [None, "--collection", "--language", "--repo", "--path-prefix"])
+def test_what_is_not_utf_8_is_refused(option: str | None, indexed: Path) -> None:
+    binary = os.fsdecode(b"\xff\xfe")
+    result = slipstream("search", *(["add", option, binary] if option else [binary]))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "is not UTF-8" in result.stderr
 
 
 @pytest.mark.parametrize("limit", ["0", "101", "many"])
