@@ -18,7 +18,7 @@ status ``type``                when
 """
 
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
@@ -28,6 +28,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slipstream import InputError, SlipstreamError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 log = structlog.get_logger(__name__)
 
@@ -104,12 +107,11 @@ def _from_http(error: HTTPException) -> ApiError:
 
 def from_validation(error: ValidationError) -> ApiError:
     """The most telling problem of a request that does not fit its schema, naming the field."""
-    # Of a union (`content` is a text or a list of parts) every branch reports; the deepest one got furthest.
-    problem = max(error.errors(include_url=False, include_input=False), key=lambda item: len(_path(item["loc"])))
+    problem = max(error.errors(include_url=False, include_input=False), key=_tells)
     if problem["type"] == "json_invalid":
         reason = str(problem.get("ctx", {}).get("error", ""))
         return ApiError(400, f"The body is not valid JSON: {reason}", code="invalid_json")
-    param = _path(problem["loc"])[:MAX_PARAM_CHARACTERS]
+    param = _path(problem)[:MAX_PARAM_CHARACTERS]
     message = problem["msg"].removeprefix("Value error, ")
     kinds = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
     code = kinds.get(problem["type"], problem["type"] if problem["type"].startswith("unsupported") else "invalid_value")
@@ -118,14 +120,36 @@ def from_validation(error: ValidationError) -> ApiError:
     return ApiError(400, f"{param}: {message}" if param else message, code=code, param=param or None)
 
 
-def _path(loc: tuple[int | str, ...]) -> str:
-    """``("messages", 0, "content", "str")`` as ``messages[0].content``: pydantic's names of union branches left out."""
+def _tells(problem: "ErrorDetails") -> tuple[int, int]:
+    """How much a problem tells.
+
+    Of a union (`content` is a text or a list of parts) every branch reports; the deepest one got furthest, then the one
+    of the right type. A wrong value (`type` of an image) explains what is unknown and what is missing beside it.
+    """
+    kind = problem["type"]
+    rank = {"missing": 0, "extra_forbidden": 1}.get(kind, 2 if kind.endswith("_type") else 3)
+    return len(_fields(problem)), rank
+
+
+def _fields(problem: "ErrorDetails") -> list[int | str]:
+    """Where the problem is, pydantic's names of union branches left out; an unknown field has the name that it has."""
+    loc = problem["loc"]
+    given = len(loc) - 1 if problem["type"] == "extra_forbidden" else len(loc)
+    return [part for index, part in enumerate(loc) if index == given or not _is_branch(part)]
+
+
+def _is_branch(part: int | str) -> bool:
+    return isinstance(part, str) and ("[" in part or part == "str")
+
+
+def _path(problem: "ErrorDetails") -> str:
+    """``("messages", 0, "content", "str")`` as ``messages[0].content``."""
     text = ""
-    for part in loc:
+    for part in _fields(problem):
         if isinstance(part, int):
             text += f"[{part}]"
-        elif "[" not in part and part != "str":
-            text += f".{part}" if text else part
+        else:
+            text += f".{part}" if text else part or '""'
     return text
 
 

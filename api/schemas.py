@@ -1,8 +1,9 @@
 """Requests and responses of the HTTP surface, in OpenAI's shape.
 
 Requests are strict: ``"1"`` is no number, ``1.0`` no integer, NaN no temperature, and a parameter that nobody knows is
-an error. Of OpenAI's other parameters, those that would change the answer are refused unless they hold the value that
-changes nothing (``tools: []``), and those that only label the request are taken and ignored.
+an error. A list is given up at its first bad element, because a body has room for many. Of OpenAI's other parameters,
+those that would change the answer are refused unless they hold the value that changes nothing (``tools: []``), and
+those that only label the request are taken and ignored.
 """
 
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from slipstream.ensemble.contracts import MAX_SEARCH_LIMIT, Citation, Hit
 
 MAX_MESSAGES = 256
+MAX_PARTS = 256
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 256
 MAX_EMBEDDING_INPUTS = 2048
@@ -25,13 +27,13 @@ class _Request(BaseModel):
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "audio": (),
-    "frequency_penalty": (0,),
+    "frequency_penalty": (0, 0.0),
     "function_call": ("none",),
     "functions": ([],),
     "logit_bias": ({},),
     "logprobs": (False,),
     "modalities": (["text"],),
-    "presence_penalty": (0,),
+    "presence_penalty": (0, 0.0),
     "reasoning_effort": ("none",),
     "response_format": ({"type": "text"},),
     "tool_calls": ([],),
@@ -45,7 +47,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 def _refuse_unless_neutral(value: Any, info: ValidationInfo) -> Any:
-    if value is None or value in _NEUTRAL[info.field_name or ""]:
+    # By type as well: to Python, false equals 0 and 0.0.
+    if value is None or any(type(value) is type(same) and value == same for same in _NEUTRAL[info.field_name or ""]):
         return value
     raise PydanticCustomError("unsupported_parameter", "This server does not support it; leave it out")
 
@@ -61,19 +64,31 @@ class TextPart(_Request):
     text: str
 
 
+def _refuse_null_of_others(value: Any, info: ValidationInfo) -> Any:
+    """An assistant's turn has no content when it refused or called a tool."""
+    if value is None and info.data.get("role") != "assistant":
+        raise PydanticCustomError("null_content", "Only an assistant's content may be null")
+    return value
+
+
 class ChatMessage(_Request):
     """One turn. Fields of an answer that is sent back as history (``refusal``, ``annotations``) are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Annotated[
+        str | Annotated[list[TextPart], Field(max_length=MAX_PARTS, fail_fast=True)] | None,
+        AfterValidator(_refuse_null_of_others),
+    ]
     tool_calls: Unsupported = None
     function_call: Unsupported = None
 
     @property
     def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content or ())
 
 
 class StreamOptions(_Request):
@@ -93,7 +108,7 @@ class ChatRequest(_Request):
     """
 
     model: str
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
     collection: CollectionName | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -104,13 +119,13 @@ class ChatRequest(_Request):
     stop: (
         Annotated[
             list[Annotated[NonEmpty, Field(max_length=MAX_STOP_CHARACTERS)]],
-            Field(max_length=MAX_STOPS),
+            Field(max_length=MAX_STOPS, fail_fast=True),
             BeforeValidator(_stops, json_schema_input_type=str | list[str]),
         ]
         | None
     ) = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    n: Literal[1] | None = None
+    n: Annotated[int, Field(ge=1, le=1)] | None = None
 
     audio: Unsupported = None
     frequency_penalty: Unsupported = None
@@ -160,7 +175,7 @@ class EmbeddingRequest(_Request):
     model: str
     input: Annotated[
         list[NonEmpty],
-        Field(min_length=1, max_length=MAX_EMBEDDING_INPUTS),
+        Field(min_length=1, max_length=MAX_EMBEDDING_INPUTS, fail_fast=True),
         BeforeValidator(_texts, json_schema_input_type=str | list[str]),
     ]
     encoding_format: Literal["float", "base64"] | None = None

@@ -4,11 +4,14 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
+from slipstream.api.schemas import ChatRequest, EmbeddingRequest, _Request
 from tests.api.conftest import CONTEXT_LENGTH, EMBEDDER_TOKENS
 
 ASK = [{"role": "user", "content": "Where is the retry budget?"}]
 CHAT = {"model": "slipstream", "messages": ASK}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 
 
 def assert_refused(response: httpx.Response, status: int, param: str | None, code: str | None = None) -> str:
@@ -41,6 +44,10 @@ def assert_refused(response: httpx.Response, status: int, param: str | None, cod
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]}, "messages[0].content[0].text"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [IMAGE]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}] * 257}]}, "messages[0].content"),
+        ({"messages": [{"role": "system", "content": None}, *ASK]}, "messages[0].content"),
+        ({"messages": [{"role": "assistant", "tool_calls": []}, *ASK]}, "messages[0].content"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
         ({"messages": [*ASK, {"role": "assistant", "content": "x"}]}, "messages[1].role"),
         ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}, *ASK]}, "messages[0].tool_calls"),
@@ -66,6 +73,8 @@ def assert_refused(response: httpx.Response, status: int, param: str | None, cod
         ({"n": 2}, "n"),
         ({"n": 0}, "n"),
         ({"n": "1"}, "n"),
+        ({"n": 1.0}, "n"),
+        ({"n": True}, "n"),
         ({"seed": 1.5}, "seed"),
         ({"seed": 2**63}, "seed"),
         ({"stop": ""}, "stop[0]"),
@@ -82,6 +91,10 @@ def assert_refused(response: httpx.Response, status: int, param: str | None, cod
         ({"logprobs": True}, "logprobs"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"frequency_penalty": 0.5}, "frequency_penalty"),
+        ({"frequency_penalty": False}, "frequency_penalty"),
+        ({"presence_penalty": False}, "presence_penalty"),
+        ({"logprobs": 0}, "logprobs"),
+        ({"top_logprobs": 0.0}, "top_logprobs"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"temprature": 1}, "temprature"),
         ({"collection": ""}, "collection"),
@@ -105,6 +118,70 @@ async def test_a_field_with_a_name_as_long_as_a_body_is_not_repeated_whole(clien
     assert_refused(response, 400, "x" * 128, "unknown_parameter")
 
 
+@pytest.mark.parametrize("name", ["str", "", "a[b", "list[TextPart]"])
+@pytest.mark.parametrize("inner", [False, True])
+async def test_an_unknown_field_is_named_whatever_its_name(client: httpx.AsyncClient, name: str, inner: bool) -> None:
+    part = {"type": "text", "text": "x", name: 1}
+    change: dict[str, Any] = {"messages": [{"role": "user", "content": [part]}]} if inner else {name: 1}
+    response = await client.post("/v1/chat/completions", json=CHAT | change)
+    param = f"messages[0].content[0].{name}" if inner else name or '""'
+    assert param in assert_refused(response, 400, param, "unknown_parameter")
+
+
+def _chat(content: str) -> str:
+    return '{"model": "slipstream", "messages": [{"role": "user", "content": ' + content + "}]}"
+
+
+SWARMS = {
+    "parts": _chat("[" + ",".join(["{}"] * 100_000) + "]"),
+    "messages": '{"messages": [' + ",".join(["{}"] * 100_000) + "]}",
+    "unknown keys": "{" + ",".join(f'"k{number}":1' for number in range(50_000)) + "}",
+    "depth": "[" * 100_000,
+    "in what is ignored": '{"user": ' + "[[]," * 50_000 + "]",
+    "texts": '{"input": [' + ",".join(['"a"'] * 50_000) + "]}",
+    "a text that never ends": '{"user": "' + '\\"' * 500_000,
+}
+
+
+@pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/embeddings"])
+@pytest.mark.parametrize("swarm", [name for name in SWARMS if "text that" not in name])
+async def test_a_body_of_very_many_values_is_refused_before_anything_is_made_of_them(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, route: str, swarm: str
+) -> None:
+    def must_not_run(*_: object) -> None:
+        raise AssertionError("the body was parsed")
+
+    monkeypatch.setattr(_Request, "model_validate_json", must_not_run)
+    message = assert_refused(await client.post(route, content=SWARMS[swarm]), 400, None, "too_many_values")
+    assert "10000" in message
+
+
+@pytest.mark.parametrize(
+    ("model", "body"),
+    [
+        (ChatRequest, _chat("[" + ",".join(["{}"] * 200) + "]")),
+        (ChatRequest, _chat("[" + ",".join(["{}"] * 4000) + "]")),
+        (ChatRequest, '{"model": "slipstream", "messages": [' + ",".join(["{}"] * 200) + "]}"),
+        (EmbeddingRequest, '{"model": "slipstream-embed", "input": [' + ",".join(["null"] * 2000) + "]}"),
+    ],
+    ids=["parts", "very many parts", "messages", "texts"],
+)
+def test_a_list_is_given_up_at_its_first_bad_element(model: type[_Request], body: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate_json(body)
+    assert refused.value.error_count() <= 4
+
+
+async def test_a_long_text_is_one_value_whatever_stands_in_it(client: httpx.AsyncClient) -> None:
+    code = '{"a": [1, 2], "b": "\\"}' * 20_000
+    body = {"model": "slipstream", "messages": [{"role": "user", "content": code}]}
+    response = await client.post("/v1/chat/completions", json=body)
+    assert_refused(response, 400, "messages", "context_length_exceeded")
+    assert_refused(
+        await client.post("/v1/chat/completions", content=SWARMS["a text that never ends"]), 400, None, "invalid_json"
+    )
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400"])
 async def test_a_number_that_is_none_names_its_field(client: httpx.AsyncClient, number: str) -> None:
     body = '{"model": "slipstream", "messages": [{"role": "user", "content": "x"}], "temperature": ' + number + "}"
@@ -119,7 +196,7 @@ async def test_a_number_that_is_none_names_its_field(client: httpx.AsyncClient, 
         b"not json",
         b'{"model": "\xff"}',
         b'{"model": "\\ud800"}',
-        b"[" * 100_000,
+        b"[" * 5_000,
         b'{"max_tokens": ' + b"9" * 5000 + b"}",
         b'{"model": 1} trailing',
         b"\x00",
@@ -221,5 +298,8 @@ async def test_what_changes_nothing_passes(client: httpx.AsyncClient, change: di
 
 async def test_an_answer_sent_back_as_history_passes(client: httpx.AsyncClient) -> None:
     answer = {"role": "assistant", "content": "Here [1].", "refusal": None, "annotations": [], "tool_calls": None}
-    response = await client.post("/v1/chat/completions", json=CHAT | {"messages": [*ASK, answer, *ASK]})
-    assert response.status_code == 503
+    refused = {"role": "assistant", "content": None, "refusal": "No.", "tool_calls": []}
+    for turn in (answer, refused):
+        for model in ("slipstream", "slipstream-base"):
+            body = {"model": model, "messages": [*ASK, turn, *ASK]}
+            assert (await client.post("/v1/chat/completions", json=body)).status_code == 503
