@@ -13,6 +13,10 @@ class HomeInUse(EnvironmentFault):
     """Another server runs on the same home."""
 
 
+class HomeUnwritable(EnvironmentFault):
+    """A server cannot keep its files in the home: no permission, no space, or something else is in the way."""
+
+
 class PortTaken(EnvironmentFault):
     """Another process listens where Triton should."""
 
@@ -22,11 +26,12 @@ def hold(path: Path) -> TextIO:
 
     Raises:
         HomeInUse: another process holds it.
+        OSError: it cannot be opened or locked.
     """
     file = path.open("w", encoding="utf-8")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         file.close()
         raise HomeInUse(
             f"another server runs on {path.parent.parent}", "stop it, or serve another home: SLIPSTREAM_HOME=..."

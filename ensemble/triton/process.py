@@ -18,6 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
 
+import psutil
+
 from slipstream import EnvironmentFault
 from slipstream.settings import Settings
 
@@ -167,13 +169,23 @@ class TritonProcess:
         """Kill the whole session and remove its shared memory."""
         deadline = monotonic() + _KILL_AFTER_S
         with suppress(ProcessLookupError, PermissionError):
-            while monotonic() < deadline:
-                os.killpg(self.pid, signal.SIGKILL)
-                self._process.poll()
+            os.killpg(self.pid, signal.SIGKILL)
+            while _has_living(self.pid) and monotonic() < deadline:
                 sleep(0.02)
+                os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
         for region in Path("/dev/shm").glob(f"{self._shm_prefix}*"):  # noqa: S108  Triton's own place
             region.unlink(missing_ok=True)
+
+
+def _has_living(group: int) -> bool:
+    """Whether anything runs in a process group. What has ended does not count: an orphan stays in its group until init
+    reaps it, and for ever in a container without one."""
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def remove_regions_of_the_dead() -> None:

@@ -13,7 +13,8 @@ import psutil
 import structlog
 
 from slipstream.ensemble.bundle import Bundle
-from slipstream.ensemble.triton.claims import hold, port_or_free, require_free
+from slipstream.ensemble.triton.claims import HomeUnwritable, hold, port_or_free, require_free
+from slipstream.ensemble.triton.log import TritonLog
 from slipstream.ensemble.triton.process import (
     LOOPBACK,
     Installation,
@@ -37,7 +38,6 @@ MAX_BACKOFF_S = 30.0
 STABLE_AFTER_S = 60.0
 """A Triton that was ready this long starts over with the first backoff."""
 _POLL_S = 0.1
-_TOLD_CHARACTERS = 600
 
 
 class Supervisor:
@@ -62,6 +62,7 @@ class Supervisor:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._lock: TextIO | None = None
+        self._log = TritonLog(settings.repository_dir / "triton.log")
         self.failure = ""
 
     @property
@@ -82,7 +83,7 @@ class Supervisor:
 
     @property
     def log_path(self) -> Path:
-        return self._settings.repository_dir / "triton.log"
+        return self._log.path
 
     def pids(self) -> list[int]:
         """Triton and its stubs, as far as they live."""
@@ -100,24 +101,32 @@ class Supervisor:
             TritonMissing: it is not installed.
             PortTaken: one of its ports is in use.
             HomeInUse: another server runs on this home.
+            HomeUnwritable: the home or its disk takes no files.
         """
         for port in (self._ports.http, self._ports.grpc, self._ports.metrics):
             require_free(port)
         installation = Installation.find()
-        folder = self._settings.repository_dir
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = hold(folder / ".lock")
-        remove_regions_of_the_dead()
-        repository = write_repository(self._bundle, folder / "models")
-        backends = installation.write_backends(folder / "backends")
-        with suppress(FileNotFoundError):
-            self.log_path.replace(self.log_path.with_suffix(".log.1"))
+        try:
+            repository, backends = self._lay_out(installation)
+        except OSError as error:
+            raise _unwritable(error, self._settings.repository_dir) from error
         prefix = f"slipstream-{os.getpid()}-{self._ports.grpc}-"
         arguments = command(installation, repository, backends, self._ports, prefix)
         env = environment(installation, self._settings)
         self._set_state("starting")
         self._thread = threading.Thread(target=self._run, args=(arguments, env, prefix), name="supervisor", daemon=True)
         self._thread.start()
+
+    def _lay_out(self, installation: Installation) -> tuple[Path, Path]:
+        """Claim the home and write what Triton reads there: the repository and the backends."""
+        folder = self._settings.repository_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = hold(folder / ".lock")
+        remove_regions_of_the_dead()
+        repository = write_repository(self._bundle, folder / "models")
+        backends = installation.write_backends(folder / "backends")
+        self._log.cut()
+        return repository, backends
 
     def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> bool:
         """Whether it became ready in time; False at once when it failed or was stopped."""
@@ -143,15 +152,21 @@ class Supervisor:
         """The thread that spawns Triton: the kernel ties the child's life to it (PR_SET_PDEATHSIG)."""
         backoff_s = FIRST_BACKOFF_S
         while not self._stop.is_set():
-            self._process = TritonProcess(list(arguments), env, self.log_path, prefix)
+            try:
+                self._log.begin()
+                self._process = TritonProcess(list(arguments), env, self.log_path, prefix)
+            except OSError as error:
+                self._fail(_unwritable(error, self.log_path).message)
+                return
             ready_at = self._watch(self._process)
-            self._process.stop()
+            # Without a stop it has ended, hangs, or lacks a model: an orderly end would only make the outage longer.
+            end = self._process.stop if self._stop.is_set() else self._process.kill
+            end()
             self._process = None
             if self._stop.is_set():
                 return
             if ready_at is None:
-                log.error("triton.failed", reason=self.failure, log=str(self.log_path))
-                self._set_state("failed")
+                self._fail(self.failure)
                 return
             if monotonic() - ready_at > STABLE_AFTER_S:
                 backoff_s = FIRST_BACKOFF_S
@@ -159,6 +174,11 @@ class Supervisor:
             self._set_state("restarting")
             self._stop.wait(backoff_s)
             backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+
+    def _fail(self, reason: str) -> None:
+        self.failure = reason
+        log.error("triton.failed", reason=reason, log=str(self.log_path))
+        self._set_state("failed")
 
     def _watch(self, process: TritonProcess) -> float | None:
         """Until it ends, hangs, loses a stub, or is to stop. Returns when it became ready, None if it never did."""
@@ -199,19 +219,16 @@ class Supervisor:
             return False
 
     def _why(self, event: str) -> str:
-        """``event`` with the last error of Triton's log."""
-        with suppress(OSError):
-            lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-400:]
-            told = [line for line in lines if _is_error(line)]
-            if told:
-                reason = told[-1].partition("] ")[2].strip().strip('"')
-                return f"{event}: {reason[:_TOLD_CHARACTERS]}"
-        return event
+        """``event`` with the last error that this start left in Triton's log."""
+        told = self._log.last_error()
+        return f"{event}: {told}" if told else event
 
 
-def _is_error(line: str) -> bool:
-    """Triton marks errors with ``E`` and the date; those about CUDA are usual on a machine without a GPU."""
-    return line[:1] == "E" and line[1:5].isdigit() and "cuda" not in line.lower()
+def _unwritable(error: OSError, place: Path) -> HomeUnwritable:
+    return HomeUnwritable(
+        f"cannot write {error.filename or place}: {error.strerror or error}",
+        "make it writable, free some disk space, or serve another home: SLIPSTREAM_HOME=...",
+    )
 
 
 def _lives(process: psutil.Process) -> bool:
