@@ -5,12 +5,9 @@ hides behind the embedder. Until the last step readers keep the version they hav
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from hashlib import sha256
-from importlib import metadata
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,12 +15,13 @@ import structlog
 from slipstream import InputError
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.embedder import Embedder
-from slipstream.ensemble.retrieval import bm25, chunker, definitions, languages
+from slipstream.ensemble.retrieval import bm25, chunker
+from slipstream.ensemble.retrieval.sources import SourceDigest, batches, digested
 from slipstream.ensemble.retrieval.store import (
     Chunk,
     CollectionNotFound,
+    IndexDamaged,
     Point,
-    StoreUnavailable,
     VectorStore,
     VersionInfo,
     Writer,
@@ -35,9 +33,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 log = structlog.get_logger(__name__)
-
-_BATCH_CHUNKS = 128
-"""Large enough that no core waits at its end, small enough that parsing the first one is not noticed."""
 
 _SOURCES = "sources_sha256"
 
@@ -52,6 +47,7 @@ class IndexReport:
 
     Attributes:
         version: the published one; the one that was there, if ``unchanged``.
+        files: those it was made from.
         chunks: in that version; ``embedded`` of them are new to it and ``reused`` keep the vector they had.
         removed: chunks of the version before that are in no file any more.
         skipped: files and folders that were left out, by reason.
@@ -71,14 +67,6 @@ class IndexReport:
     seconds: float
 
 
-@dataclass(slots=True)
-class _Batch:
-    """Chunks in the order of their files, and how many bytes of all files lie behind them."""
-
-    chunks: list[Chunk] = field(default_factory=list)
-    bytes_done: int = 0
-
-
 def build_index(
     arguments: Sequence[str], collection: str, store: VectorStore, embedder: Embedder, progress: Progress
 ) -> IndexReport:
@@ -95,19 +83,24 @@ def build_index(
     progress(0.0, "looking for source files")
     roots = [resolve_root(argument) for argument in arguments]
     skipped = Skipped()
-    files, sources = _digested(walk(roots, skipped), skipped)
+    seen = digested(walk(roots, skipped), skipped)
+    if not seen.files:
+        raise _nothing(arguments, skipped)
     current, known = _published(store, collection)
-    if current is not None and (current.embedder_digest, current.facts.get(_SOURCES)) == (embedder.digest, sources):
-        version, embedded, reused, removed = current, 0, current.chunks, 0
+    same_embedder = current is not None and current.embedder_digest == embedder.digest
+    if current is not None and same_embedder and current.facts.get(_SOURCES) == seen.hexdigest():
+        version, files = current, seen.files
+        embedded, reused, removed = 0, current.chunks, 0
     else:
-        reusable = known if current is not None and current.embedder_digest == embedder.digest else {}
-        with store.writer(collection, embedder.digest, embedder.dimension, **{_SOURCES: sources}) as writer:
+        reusable = known if same_embedder else {}
+        with store.writer(collection, embedder.digest, embedder.dimension) as writer:
             run = _Run(writer, embedder, reusable, progress)
-            run.take(files, skipped)
+            run.take(seen.files, skipped)
             if not run.digests:
                 raise _nothing(arguments, skipped)
             progress(1.0, f"{run.embedded + run.reused} chunks, finishing")
-            version = writer.publish()
+            version = writer.publish(**{_SOURCES: run.sources.hexdigest()})
+        files = run.sources.files
         embedded, reused, removed = run.embedded, run.reused, len(known.keys() - run.digests)
     return IndexReport(
         collection=collection,
@@ -134,6 +127,7 @@ class _Run:
         self._embedder = embedder
         self._known = known
         self._progress = progress
+        self.sources = SourceDigest()
         self.digests: set[str] = set()
         self.embedded = 0
         self.reused = 0
@@ -141,12 +135,12 @@ class _Run:
     def take(self, files: Sequence[SourceFile], skipped: Skipped) -> None:
         """Index ``files``; what cannot be read any more is counted in ``skipped``."""
         total = sum(file.size for file in files) or 1
-        batches = _batches(files, skipped)
+        parsed = batches(files, self.sources, skipped)
         written: Future[None] | None = None
         with ThreadPoolExecutor(1, "index-parse") as parser, ThreadPoolExecutor(1, "index-write") as filer:
-            following = parser.submit(next, batches, None)
+            following = parser.submit(next, parsed, None)
             while (batch := following.result()) is not None:
-                following = parser.submit(next, batches, None)
+                following = parser.submit(next, parsed, None)
                 vectors = self._vectors(batch.chunks)
                 if written is not None:
                     written.result()
@@ -177,66 +171,20 @@ class _Run:
         )
 
 
-def _batches(files: Sequence[SourceFile], skipped: Skipped) -> Iterator[_Batch]:
-    batch = _Batch()
-    bytes_done = 0
-    for file in files:
-        bytes_done += file.size
-        try:
-            data = file.absolute.read_bytes()
-        except OSError:
-            skipped["unreadable"] += 1
-            continue
-        batch.chunks += chunker.chunk_file(file.path, data, file.repo)
-        if len(batch.chunks) >= _BATCH_CHUNKS:
-            batch.bytes_done = bytes_done
-            yield batch
-            batch = _Batch()
-    if batch.chunks:
-        batch.bytes_done = bytes_done
-        yield batch
-
-
 def _published(store: VectorStore, collection: str) -> "tuple[VersionInfo | None, Mapping[str, NDArray[np.float32]]]":
-    """The version there is and its vectors. A damaged one counts for nothing: this run replaces it."""
+    """The version there is and its vectors. A damaged one counts for nothing: this run replaces it.
+
+    Raises:
+        StoreUnavailable: the server does not answer; to embed everything again would not help.
+    """
     try:
         store.check(collection)
         return store.current(collection), store.vectors(collection)
     except CollectionNotFound:
         pass
-    except StoreUnavailable as error:
+    except IndexDamaged as error:
         log.warning("index.previous_version_unusable", collection=collection, reason=error.message)
     return None, {}
-
-
-def _digested(found: Iterator[SourceFile], skipped: Skipped) -> tuple[list[SourceFile], str]:
-    """The files that can be read, and a sha256 over all that shapes the version: their names and bytes, and our code.
-
-    A file that changes between here and its parsing gives a version whose digest the next run does not find again.
-    """
-    total = sha256(_shaping_code().encode())
-    files = []
-    for file in found:
-        try:
-            content = sha256(file.absolute.read_bytes()).hexdigest()
-        except OSError:
-            skipped["unreadable"] += 1
-            continue
-        total.update(f"{file.repo}\0{file.path}\0{content}\n".encode())
-        files.append(file)
-    return files, total.hexdigest()
-
-
-def _shaping_code() -> str:
-    """Digests of the modules that shape chunks and terms, and the versions of the grammars."""
-    files = [Path(str(module.__file__)) for module in (bm25, chunker, definitions, languages)]
-    modules = [sha256(file.read_bytes()).hexdigest() for file in files]
-    grammars = sorted(
-        f"{name}=={distribution.version}"
-        for distribution in metadata.distributions()
-        if (name := distribution.name or "").startswith("tree-sitter")
-    )
-    return "\n".join([*modules, *grammars]) + "\n"
 
 
 def _holds_any(root: Root, files: Sequence[SourceFile]) -> bool:

@@ -107,8 +107,11 @@ class Writer(Protocol):
         """Add points. A chunk is known by repo, path, lines and digest: the same one again changes nothing."""
         ...
 
-    def publish(self) -> VersionInfo:
-        """Finish (flush, build the vector index), then switch the collection to this version atomically."""
+    def publish(self, **facts: Any) -> VersionInfo:
+        """Finish (flush, build the vector index), then switch the collection to this version atomically.
+
+        ``facts`` join those that the writer was started with.
+        """
         ...
 
     def discard(self) -> None: ...

@@ -185,11 +185,11 @@ class EdgeWriter:
             shards.upsert(self._open_shard(), points, vectors)
             self._vectors.append([point.chunk.digest for point in points], vectors)
 
-    def publish(self) -> VersionInfo:
+    def publish(self, **facts: Any) -> VersionInfo:
         with _writing(self._folder):
             chunks = shards.finish(self._open_shard(), self._path / "shard")
             self._vectors.close()
-            self._info = replace(self._info, chunks=chunks)
+            self._info = replace(self._info, chunks=chunks, facts={**self._info.facts, **facts})
             self._folder.publish(self._info)
             self._shard = None
             self._folder.prune()

@@ -211,10 +211,11 @@ class ServerWriter:
             for start in range(0, len(made), _BATCH):
                 client.upsert(self._physical, made[start : start + _BATCH], wait=True)
 
-    def publish(self) -> VersionInfo:
+    def publish(self, **facts: Any) -> VersionInfo:
         with self._reaching() as client:
             _wait_indexed(client, self._physical)
-            self._info = replace(self._info, chunks=client.count(self._physical, exact=True).count)
+            chunks = client.count(self._physical, exact=True).count
+        self._info = replace(self._info, chunks=chunks, facts={**self._info.facts, **facts})
         self._connection.publish(self._info)
         self._open = False
         self._connection.prune(self._info.collection)

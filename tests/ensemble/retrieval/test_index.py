@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from slipstream.ensemble.contracts import SearchFilter
 from slipstream.ensemble.embedder import Embedder
+from slipstream.ensemble.retrieval import chunker
 from slipstream.ensemble.retrieval.bm25 import encode_query
 from slipstream.ensemble.retrieval.edge import EdgeStore
 from slipstream.ensemble.retrieval.index import IndexReport, NothingToIndex, build_index
@@ -101,6 +102,7 @@ def test_an_empty_folder_is_told_and_publishes_nothing(store: EdgeStore, embedde
         run(tmp_path / "void", store=store, embedder=embedder)
     with pytest.raises(CollectionNotFound):
         store.current(NAME)
+    assert not (tmp_path / "index").exists()
 
 
 def test_a_folder_of_what_is_left_out_says_what_it_was(store: EdgeStore, embedder: Recorder, tmp_path: Path) -> None:
@@ -175,9 +177,46 @@ def test_a_file_that_vanishes_before_its_turn_is_counted(store: EdgeStore, folde
             (root / "m4.py").unlink(missing_ok=True)
 
     report = run(root, store=store, embedder=Vandal(folder))
-    assert report.skipped == {"unreadable": 1}
+    assert (report.files, report.skipped) == (4, {"unreadable": 1})
     assert report.chunks == 4 * 130
-    assert run(root, store=store, embedder=Recorder(folder)).unchanged is False  # the digest was of five files
+    assert run(root, store=store, embedder=Recorder(folder)).unchanged  # it is still gone
+    write(root / "m4.py", *(function(f"f4_{each}") for each in range(130)))  # as it was when it was seen first
+    report = run(root, store=store, embedder=Recorder(folder))
+    assert (report.files, report.chunks, report.embedded) == (5, 5 * 130, 130)
+
+
+def test_a_file_that_changes_before_its_turn_and_back_is_indexed_again(
+    store: EdgeStore, folder: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "many"
+    for number in range(5):
+        write(root / f"m{number}.py", *(function(f"f{number}_{each}") for each in range(130)))
+    before = (root / "m4.py").read_bytes()
+
+    class Editor(Recorder):
+        def meanwhile(self) -> None:
+            if not self.texts:  # once: a file that is being written may be read when it is cut
+                write(root / "m4.py", function("half_saved"))
+
+    assert run(root, store=store, embedder=Editor(folder)).chunks == 4 * 130 + 1
+    (root / "m4.py").write_bytes(before)
+    report = run(root, store=store, embedder=Recorder(folder))
+    assert (report.unchanged, report.chunks, report.embedded, report.removed) == (False, 5 * 130, 130, 1)
+
+
+def test_a_file_that_vanishes_alone_is_nothing(
+    store: EdgeStore, embedder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "one" / "a.py", function("only"))
+    known = store.check
+
+    def check(collection: str) -> None:
+        (tmp_path / "one" / "a.py").unlink()
+        known(collection)
+
+    monkeypatch.setattr(store, "check", check)
+    with pytest.raises(NothingToIndex, match="1 unreadable"):
+        run(tmp_path / "one", store=store, embedder=embedder)
 
 
 def test_what_may_not_be_read_is_counted(store: EdgeStore, embedder: Recorder, tree: Path) -> None:
@@ -270,6 +309,37 @@ def test_equal_text_is_embedded_once_and_found_in_both_places(
     assert len(embedder.texts) == len(set(embedder.texts)) == 2
 
 
+def test_pieces_of_a_line_that_repeats_itself_are_counted_as_they_are_kept(
+    store: EdgeStore, embedder: Recorder, tmp_path: Path
+) -> None:
+    write(tmp_path / "long" / "a.md", "abcdefgh " * 5_000 + "\n")
+    report = run(tmp_path / "long", store=store, embedder=embedder)
+    assert report.chunks == report.embedded + report.reused
+    again = run(tmp_path / "long", tmp_path, store=store, embedder=embedder)
+    assert again.chunks == again.embedded + again.reused
+
+
+def test_the_code_that_shapes_chunks_is_part_of_what_was_indexed(
+    store: EdgeStore, embedder: Recorder, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tree, store=store, embedder=embedder)
+    changed = tmp_path / "chunker.py"
+    changed.write_bytes(Path(str(chunker.__file__)).read_bytes() + b"# one more rule\n")
+    monkeypatch.setattr(chunker, "__file__", str(changed))
+    report = run(tree, store=store, embedder=embedder)
+    assert (report.unchanged, report.reused) == (False, 5)
+    assert run(tree, store=store, embedder=embedder).unchanged
+
+
+def test_another_name_of_the_repository_is_a_change(store: EdgeStore, embedder: Recorder, tree: Path) -> None:
+    run(tree, store=store, embedder=embedder)
+    git = ["git", "-C", str(tree)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "remote", "add", "origin", "https://example.org/team/engine.git"], check=True)
+    assert run(tree, store=store, embedder=embedder).unchanged is False
+    assert {hit.repo for hit in find(store, embedder, "add_item")} == {"engine"}
+
+
 # Beside a server, and beside another run
 
 
@@ -298,6 +368,23 @@ def test_a_second_run_at_the_same_time_is_refused(store: EdgeStore, folder: Path
 
 
 # Runs that do not end well
+
+
+def test_a_store_that_does_not_answer_ends_the_run(
+    store: EdgeStore, embedder: Recorder, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To take it for empty would embed everything again."""
+    run(tree, store=store, embedder=embedder)
+    write(tree / "new.py", function("brand_new"))
+    embedder.texts.clear()
+
+    def vectors(collection: str) -> None:
+        raise StoreUnavailable("The server does not answer", "Start it.")
+
+    monkeypatch.setattr(store, "vectors", vectors)
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        run(tree, store=store, embedder=embedder)
+    assert embedder.texts == []
 
 
 SCRIPT = """
@@ -401,8 +488,6 @@ def test_parsing_goes_on_while_the_embedder_works(
     store: EdgeStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second batch is ready before the first is embedded, and the first is written while the second is."""
-    from slipstream.ensemble.retrieval import chunker
-
     for number in range(3):
         write(tmp_path / "many" / f"m{number}.py", *(function(f"f{number}_{each}") for each in range(130)))
     parsed: list[str] = []
