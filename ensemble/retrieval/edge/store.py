@@ -59,14 +59,15 @@ class EdgeStore:
 
     def check(self, collection: str) -> None:
         folder = CollectionFolder(self._index_dir, collection)
-        folder.check(*folder.current())
+        info, expected = folder.current()
+        folder.check(info, expected.shard)
 
     def reader(self, collection: str) -> "EdgeReader":
         folder = CollectionFolder(self._index_dir, collection)
         while True:
-            info, checksums = folder.current()
+            info, expected = folder.current()
             try:
-                return EdgeReader(info, shards.SharedShard.open(folder, info, checksums))
+                return EdgeReader(info, shards.SharedShard.open(folder, info, expected.shard))
             except FileNotFoundError as error:
                 folder.raise_if_current(info.version, error)
 
@@ -86,7 +87,8 @@ class EdgeStore:
     def vectors(self, collection: str) -> "Mapping[str, NDArray[np.float32]]":
         folder = CollectionFolder(self._index_dir, collection)
         try:
-            info, _ = folder.current()
+            info, expected = folder.current()
+            folder.check_vectors(info, expected.vectors)
             return read_vectors(folder.version_path(info.version), info.dimension)
         except CollectionNotFound:
             return {}

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_DIGESTS, _ROWS = "digests.txt", "vectors.f32"
+VECTOR_FILES = _DIGESTS, _ROWS = "digests.txt", "vectors.f32"
 
 
 class VectorWriter:

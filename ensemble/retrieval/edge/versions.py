@@ -7,7 +7,7 @@
         WRITER.lock            held by the process that builds the next version
         .building-<version>/   under construction; cleared by the next writer if its process dies
         <version>/
-            version.json       `VersionInfo`, and the checksum of every file of the shard
+            version.json       `VersionInfo`, and the checksums of the files of the shard, and of the vectors
             READER.lock        held by the one process that has the shard open
             shard/             Qdrant Edge
             vectors.f32        dense vectors, float32, one row per line of digests.txt
@@ -26,9 +26,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from slipstream.ensemble.disk import sync
+from slipstream.ensemble.retrieval.edge.vectors import VECTOR_FILES
 from slipstream.ensemble.retrieval.store import (
     IndexDamaged,
     VersionInfo,
@@ -72,6 +73,13 @@ class FileLock:
             self._descriptor = None
 
 
+class Checksums(NamedTuple):
+    """CRC-32 of a version's files by name: those that a reader needs, and those that only the next indexer does."""
+
+    shard: dict[str, int]
+    vectors: dict[str, int]
+
+
 class CollectionFolder:
     """The versions of one collection."""
 
@@ -107,8 +115,8 @@ class CollectionFolder:
             raise self.damaged("CURRENT is cut off")
         return lines
 
-    def current(self) -> tuple[VersionInfo, dict[str, int]]:
-        """The published version, with the checksums of its shard's files.
+    def current(self) -> tuple[VersionInfo, Checksums]:
+        """The published version, with the checksums of its files.
 
         Raises:
             CollectionNotFound: nothing was published.
@@ -121,17 +129,17 @@ class CollectionFolder:
                 self.raise_if_current(pointer[0], error)
         raise not_found(self.collection)
 
-    def _read_facts(self, version: str) -> tuple[VersionInfo, dict[str, int]]:
+    def _read_facts(self, version: str) -> tuple[VersionInfo, Checksums]:
         text = (self.version_path(version) / "version.json").read_text(encoding="utf-8")
         try:
             fields: dict[str, Any] = json.loads(text)
-            checksums = fields.pop("checksums")
+            expected = Checksums(dict(fields.pop("checksums")), dict(fields.pop("vector_checksums", {})))
             info = VersionInfo(**fields)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self.damaged(f"version.json of {version} is damaged") from error
-        if (info.collection, info.version) != (self.collection, version) or not isinstance(checksums, dict):
+        if (info.collection, info.version) != (self.collection, version):
             raise self.damaged(f"version.json of {version} is another version's")
-        return info, checksums
+        return info, expected
 
     def check(self, info: VersionInfo, expected: Mapping[str, int]) -> None:
         """Compare the files of a version's shard with their checksums.
@@ -144,10 +152,23 @@ class CollectionFolder:
             wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
             raise self.damaged(f"version {info.version}, {wrong[0]} (and {len(wrong) - 1} more files)")
 
+    def check_vectors(self, info: VersionInfo, expected: Mapping[str, int]) -> None:
+        """Compare the vectors beside a version with their checksums; without any, nobody can say what they are.
+
+        Raises:
+            IndexDamaged: they are not what was published.
+            OSError: a file is missing.
+        """
+        if dict(_vector_checksums(self.version_path(info.version))) != expected:
+            raise self.damaged(f"the vectors of version {info.version}")
+
     def publish(self, info: VersionInfo) -> None:
         """Bring the folder under construction to the disk, rename it, and point the collection at it."""
         building = self.building_path(info.version)
-        facts = asdict(info) | {"checksums": dict(checksums(building / "shard"))}
+        facts = asdict(info) | {
+            "checksums": dict(checksums(building / "shard")),
+            "vector_checksums": dict(_vector_checksums(building)),
+        }
         (building / "version.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
         (building / "READER.lock").touch()
         for folder, _, names in os.walk(building):
@@ -201,8 +222,16 @@ def remove_tree(path: Path) -> None:
 def checksums(folder: Path) -> Iterator[tuple[str, int]]:
     """Path relative to ``folder`` and CRC-32 of every file, sorted by path."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        checksum = 0
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                checksum = zlib.crc32(block, checksum)
-        yield path.relative_to(folder).as_posix(), checksum
+        yield path.relative_to(folder).as_posix(), _checksum(path)
+
+
+def _vector_checksums(folder: Path) -> Iterator[tuple[str, int]]:
+    return ((name, _checksum(folder / name)) for name in VECTOR_FILES)
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum

@@ -1,5 +1,6 @@
 """What only a store on this disk can go through: other processes, killed writers, damaged files."""
 
+import json
 import os
 import signal
 import subprocess
@@ -139,6 +140,7 @@ def flip(path: Path) -> None:
         file.write(bytes([byte[0] ^ 1]))
 
 
+LISTS = {"checksums": [1], "vector_checksums": [1]}
 DAMAGE: dict[str, Callable[[Path], None]] = {
     "pointer empty": lambda folder: os.truncate(folder.parent / "CURRENT", 0),
     "pointer cut": lambda folder: os.truncate(folder.parent / "CURRENT", 9),
@@ -151,6 +153,10 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
         (folder / "version.json").write_text(
             (folder / "version.json").read_text().replace(folder.name, "20200101T000000-00000000")
         )
+        and None
+    ),
+    "checksums a list": lambda folder: (
+        (folder / "version.json").write_text(json.dumps(json.loads((folder / "version.json").read_text()) | LISTS))
         and None
     ),
     "version gone": lambda folder: folder.rename(folder.parent / ".gone") and None,
@@ -186,13 +192,27 @@ def test_damage_is_found_and_indexing_repairs_it(
 
 
 @pytest.mark.parametrize("name", ["digests.txt", "vectors.f32"])
-@pytest.mark.parametrize("damage", [cut, Path.unlink])
+@pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
 def test_damaged_vectors_are_not_reused(
     store: EdgeStore, index_dir: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
     version = publish(store, [point("a.py"), point("b.py")]).version
     damage(index_dir / "code" / version / name)
     assert store.vectors("code") == {}
+    store.check("code")
+    with closing(store.reader("code")) as reader:  # what is searched is in the shard
+        assert len(search(reader, "def")) == 2
+
+
+def test_vectors_of_a_version_without_their_checksums_are_not_reused(store: EdgeStore, index_dir: Path) -> None:
+    facts = index_dir / "code" / publish(store, [point("a.py")]).version / "version.json"
+    known = json.loads(facts.read_text())
+    del known["vector_checksums"]
+    facts.write_text(json.dumps(known))
+    assert store.vectors("code") == {}
+    store.check("code")
+    with closing(store.reader("code")) as reader:
+        assert paths(search(reader, "def")) == ["a.py"]
 
 
 def test_an_index_that_cannot_be_written_says_so(tmp_path: Path) -> None:
