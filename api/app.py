@@ -48,7 +48,7 @@ def create_app(
     app.state.facade = facade
     app.add_exception_handler(SlipstreamError, errors.handle)
     app.add_exception_handler(HTTPException, errors.handle)
-    app.add_middleware(Boundary, metrics=metrics, host=settings.host)
+    app.add_middleware(Boundary, metrics=metrics, host=settings.host, closing=facade.closing)
     for room in (chat, embeddings, search, models, feedback, health):
         app.include_router(room.router)
     document(app)

@@ -10,7 +10,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from slipstream.api.errors import ApiError, as_api_error, response
+from slipstream.api.errors import ApiError, ShuttingDown, as_api_error, response
 from slipstream.api.metrics import Metrics
 from slipstream.api.routes.delivery import Disconnected
 from slipstream.api.state import RequestRecord
@@ -33,11 +33,13 @@ class Boundary:
         host: the address that is bound. A loopback address accepts loopback names in ``Host`` and ``Origin`` only,
             which keeps a web page from reaching the server, also through a name of its own that it points at
             127.0.0.1 (DNS rebinding).
+        closing: set when the server waits no longer for what runs; what is cancelled then is told so.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, host: str) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, host: str, closing: asyncio.Event) -> None:
         self._app = app
         self._metrics = metrics
+        self._closing = closing
         self._check_host = is_loopback(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,10 +74,11 @@ class Boundary:
         except Disconnected:
             record.disconnected = True
         except Exception as error:
-            refusal = as_api_error(error)
-            record.code = refusal.code
-            if not record.status:
-                await response(refusal)(scope, receive, send)
+            await _refuse(as_api_error(error), record, scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._closing.is_set():
+                raise
+            await _refuse(ShuttingDown(), record, scope, receive, send)
 
     def _admit(self, headers: Headers) -> None:
         if self._check_host and not is_loopback(_host_name(headers.get("host", ""))):
@@ -84,6 +87,8 @@ class Boundary:
             )
         if self._check_host and not _is_local_origin(headers.get("origin")):
             raise ApiError(403, "This server answers no pages of other sites.", code="foreign_origin")
+        if len(headers.getlist("host")) > 1:
+            raise ApiError(400, "The request has more than one Host header.", code="invalid_header")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length[:16]) > MAX_BODY_BYTES:
             raise _too_large()
@@ -116,6 +121,12 @@ class Boundary:
             duration_s=_rounded(duration_s),
             **{name: value for name, value in fields.items() if value is not None},
         )
+
+
+async def _refuse(refusal: ApiError, record: RequestRecord, scope: Scope, receive: Receive, send: Send) -> None:
+    record.code = refusal.code
+    if not record.status:
+        await response(refusal)(scope, receive, send)
 
 
 def _rounded(seconds: float | None) -> float | None:

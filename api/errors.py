@@ -75,6 +75,13 @@ class Unavailable(ApiError):
         super().__init__(503, message, code=code)
 
 
+class ShuttingDown(Unavailable):
+    """The time for running answers is over, and the server ends."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down.", "shutting_down")
+
+
 def from_ensemble(fields: dict[str, Any]) -> ApiError:
     """The refusal that `ensemble.contracts.decode_error` found in a Triton error."""
     code = str(fields.get("code"))

@@ -27,7 +27,9 @@ from slipstream.settings import Settings
 log = structlog.get_logger(__name__)
 
 DRAIN_S = 3
-"""Triton may take 5 s more to end, and the whole is to be over in 10."""
+"""What runs then ends with an error. Triton may take 5 s more to end, and the whole is to be over in 10."""
+_TELL_S = 1
+"""How long the end of what was running may take to send; after that, uvicorn cancels."""
 _POLL_S = 0.05
 
 
@@ -60,6 +62,7 @@ class Appliance:
         self._supervisor = Supervisor(bundle, settings)
         self._triton = TritonClient(self._supervisor.grpc_address)
         app = create_app(bundle, settings, self._triton, lambda: self._supervisor.state)
+        self._closing: asyncio.Event = app.state.facade.closing
         config = uvicorn.Config(
             app,
             http=BoundedHttp,
@@ -71,7 +74,7 @@ class Appliance:
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=30,
-            timeout_graceful_shutdown=DRAIN_S,
+            timeout_graceful_shutdown=DRAIN_S + _TELL_S,
         )
         self._server = _Server(config)
         self._stop = asyncio.Event()
@@ -100,8 +103,10 @@ class Appliance:
                 await self._until_stopped(serving)
         finally:
             self._server.should_exit = True
+            drain = loop.call_later(DRAIN_S, self._closing.set)
             with suppress(asyncio.CancelledError):
                 await serving
+            drain.cancel()
             await asyncio.to_thread(self._supervisor.stop)
 
     async def _became_ready(self) -> bool:

@@ -1,5 +1,6 @@
 """What every route works with."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter, time
@@ -22,7 +23,6 @@ class RequestRecord:
 
     request_id: str
     started: float = field(default_factory=perf_counter)
-    route: str = "unknown"
     model: str = ""
     status: int = 0
     code: str | None = None
@@ -35,7 +35,11 @@ class RequestRecord:
 
 @dataclass(slots=True)
 class Facade:
-    """One per app. ``phase`` says how the Triton process is doing; ``generating`` counts answers under way."""
+    """One per app.
+
+    ``phase`` says how the Triton process is doing; ``generating`` counts answers under way; once ``closing`` is set,
+    what still runs ends with an error.
+    """
 
     bundle: Bundle
     settings: Settings
@@ -45,6 +49,7 @@ class Facade:
     metrics: Metrics
     phase: Callable[[], str]
     generating: int = 0
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
     started_at: int = field(default_factory=lambda: int(time()))
 
     @property

@@ -45,8 +45,8 @@ async def chat_completions(request: Request) -> Response:
     )
     if body.stream:
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
-        return EventStream(answer, record, include_usage=include_usage)
-    completion = await while_connected(request.receive, whole(answer))
+        return EventStream(answer, record, facade.closing, include_usage=include_usage)
+    completion = await while_connected(request.receive, whole(answer), facade.closing)
     return Response(completion.model_dump_json(), media_type="application/json")
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
-from slipstream.api.errors import ApiError, from_validation
+from slipstream.api.errors import ApiError, ShuttingDown, from_validation
 
 MAX_TOKENS = 10_000
 """JSON tokens of a body. Embedding 2048 texts takes 4,100, a conversation of 256 turns with OpenAI's fields 3,600."""
@@ -48,23 +48,25 @@ async def read_body(request: Request, model: type[_Model]) -> _Model:
         raise from_validation(error) from None
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Run ``work`` and cancel it the moment the client closes its connection.
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, _Result], closing: asyncio.Event) -> _Result:
+    """Run ``work`` and cancel it the moment the client closes its connection, or the server may wait no longer.
 
     Raises:
         Disconnected: the client left first; ``work`` has been cancelled and has ended.
+        ShuttingDown: ``closing`` was set first; the same.
     """
     task = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_until_disconnect(receive))
+    leaves = asyncio.ensure_future(_until_disconnect(receive))
+    closes = asyncio.ensure_future(closing.wait())
     try:
-        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task, leaves, closes), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise Disconnected
+        raise Disconnected if leaves.done() else ShuttingDown
     finally:
-        for pending in (task, watcher):
+        for pending in (task, leaves, closes):
             pending.cancel()
-        for pending in (task, watcher):
+        for pending in (task, leaves, closes):
             with suppress(asyncio.CancelledError, Exception):
                 await pending
 

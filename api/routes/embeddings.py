@@ -34,7 +34,7 @@ async def embeddings(request: Request) -> Response:
     characters = sum(map(len, body.input))
     ids = await off_loop(facade.embedder_tokenizer.encode, body.input, characters)
     _check_lengths(facade, body.input, ids)
-    vectors = await while_connected(request.receive, _embed(facade, ids))
+    vectors = await while_connected(request.receive, _embed(facade, ids), facade.closing)
     record.prompt_tokens = tokens = sum(map(len, ids))
     facade.metrics.tokens.labels(record.model, "prompt").inc(tokens)
     data = [

@@ -4,6 +4,7 @@ An event costs one concatenation: everything around the text is assembled once p
 the first token, so that a refusal by the ensemble still has an HTTP status of its own.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -14,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from slipstream.api.errors import as_api_error, payload
 from slipstream.api.routes.answers import Answer, citations, usage
-from slipstream.api.routes.delivery import while_connected
+from slipstream.api.routes.delivery import Disconnected, while_connected
 from slipstream.api.state import RequestRecord
 from slipstream.api.triton import Piece
 
@@ -27,34 +28,39 @@ _LINE_ENDS = {ord(sign): f"\\u{ord(sign):04x}" for sign in "\x85\u2028\u2029"}
 
 
 class EventStream(StreamingResponse):
-    """``answer`` as `chat.completion.chunk` events; it ends, and frees the engine, when the client goes away."""
+    """``answer`` as `chat.completion.chunk` events; it ends, and frees the engine, when the client goes away.
 
-    def __init__(self, answer: Answer, record: RequestRecord, *, include_usage: bool) -> None:
+    What fails before the first event is raised; later, it is an event of its own, and the last.
+    """
+
+    def __init__(self, answer: Answer, record: RequestRecord, closing: asyncio.Event, *, include_usage: bool) -> None:
         self._events = events(answer, include_usage=include_usage)
         super().__init__(self._events, headers=_HEADERS, media_type="text/event-stream")
         self._record = record
+        self._closing = closing
+        self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await while_connected(receive, self._deliver(send))
-
-    async def _deliver(self, send: Send) -> None:
-        started = False
+        last = b""
         try:
-            async for event in self._events:
-                if not started:
-                    await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                    started = True
-                await send({"type": "http.response.body", "body": event, "more_body": True})
+            await while_connected(receive, self._deliver(send), self._closing)
+        except Disconnected:
+            raise
         except Exception as error:
-            if not started:
+            if not self._started:
                 raise
             refusal = as_api_error(error)
             self._record.code = refusal.code
-            event = b"data: " + payload(refusal) + b"\n\n"
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-        finally:
-            await self._events.aclose()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            last = b"data: " + payload(refusal) + b"\n\n"
+        await send({"type": "http.response.body", "body": last, "more_body": False})
+
+    async def _deliver(self, send: Send) -> None:
+        async with aclosing(self._events):
+            async for event in self._events:
+                if not self._started:
+                    await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                    self._started = True
+                await send({"type": "http.response.body", "body": event, "more_body": True})
 
 
 async def events(answer: Answer, *, include_usage: bool) -> AsyncGenerator[bytes, None]:

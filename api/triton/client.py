@@ -76,6 +76,7 @@ class TritonClient:
         self._channel: grpc.aio.Channel | None = None
         self._lazy_stub: Any = None
         self._abandoned: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     @property
     def _stub(self) -> Any:
@@ -142,8 +143,12 @@ class TritonClient:
 
     async def close(self) -> None:
         """Let running cancels finish (briefly), then close the channel."""
+        self._closed = True
         if self._abandoned:
-            await asyncio.wait(self._abandoned, timeout=1.0)
+            _, late = await asyncio.wait(self._abandoned, timeout=1.0)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         if self._channel is not None:
             await self._channel.close()
 
@@ -166,6 +171,9 @@ class TritonClient:
         return Stream(call, self._address, self._limits.first_s, self._limits.next_s)
 
     def _abandon(self, stream: Stream, generation_id: str) -> None:
+        if self._closed:
+            stream.close()
+            return
         task = asyncio.create_task(self._cancel(stream, generation_id))
         self._abandoned.add(task)
         task.add_done_callback(self._abandoned.discard)
@@ -177,14 +185,16 @@ class TritonClient:
         again, more rarely, until the stream ends.
         """
         pause_s = _CANCEL_AGAIN_S
-        with suppress(ApiError, TimeoutError):
-            async with asyncio.timeout(self._limits.cancel_s):
-                while True:
-                    await self._send_cancel(generation_id)
-                    if await stream.ends_within(pause_s):
-                        break
-                    pause_s = min(2 * pause_s, _CANCEL_AGAIN_MOST_S)
-        stream.close()
+        try:
+            with suppress(ApiError, TimeoutError):
+                async with asyncio.timeout(self._limits.cancel_s):
+                    while True:
+                        await self._send_cancel(generation_id)
+                        if await stream.ends_within(pause_s):
+                            break
+                        pause_s = min(2 * pause_s, _CANCEL_AGAIN_MOST_S)
+        finally:
+            stream.close()
 
     async def _send_cancel(self, generation_id: str) -> None:
         inputs = [

@@ -132,6 +132,23 @@ def test_a_running_answer_ends_with_the_server_and_not_later(home: Path, tmp_pat
             assert server.assert_ends(processes) == 0
 
 
+def test_an_answer_that_outlasts_the_drain_is_told_and_leaves_no_traceback(home: Path, tmp_path: Path) -> None:
+    with serving(home, tmp_path) as server:
+        server.wait_for("/health/ready")
+        processes = server.family()
+        route = f"{server.url}/v1/chat/completions"
+        with httpx.stream("POST", route, json=LONG, timeout=60) as response:
+            lines = response.iter_lines()
+            next(lines)
+            server.process.send_signal(signal.SIGTERM)
+            *_, last = filter(None, lines)
+            assert server.assert_ends(processes) == 0
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "shutting_down"
+    told = server.events.read_text()
+    assert "Traceback" not in told
+    assert '"code": "shutting_down"' in told
+
+
 def test_a_second_signal_ends_it_at_once(home: Path, tmp_path: Path) -> None:
     with serving(home, tmp_path) as server:
         server.wait_for("/health/ready")
