@@ -5,21 +5,19 @@ than a build with nothing to do may, so on SQLite the few rows behind a referenc
 every lookup on a server, goes through MLflow.
 """
 
-import logging
-import os
 import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
-from slipstream import EnvironmentFault, InputError
+from slipstream import InputError
 from slipstream.build.adapter import Adapter, adapter_digest, read_adapter
+from slipstream.build.mlflow_client import RegistryUnavailable, database_of, open_client, without_password
 from slipstream.build.model_versions import (
     REGISTER,
     ModelVersion,
@@ -39,6 +37,8 @@ ARTIFACT = "adapter"
 """Folder of a run's artifacts that holds the adapter."""
 
 _DIGEST_TAG, _BASE_TAG, _BASE_DIGEST_TAG = "slipstream.sha256", "slipstream.base_model", "slipstream.base_model_sha256"
+_NAME = re.compile(r"(?!\.)[^/:@]{1,256}")
+_ALIAS = re.compile(r"(?!(?i:latest|v\d+)$)[\w-]{1,255}")
 _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[\w.-]+)|/(?P<version>\d+))")
 
 
@@ -50,8 +50,8 @@ class AdapterChanged(InputError):
     """The artifacts are not those that were registered, or are gone."""
 
 
-class RegistryUnavailable(EnvironmentFault):
-    """The MLflow server or database does not answer."""
+class NameInvalid(InputError):
+    """A model or an alias cannot be called that."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Registry:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self._database = Path(unquote(urlparse(uri).path)[1:]) if uri.startswith("sqlite:///") else None
+        self._database = database_of(uri)
 
     def resolve(self, reference: str, cache_dir: Path) -> RegisteredAdapter:
         """Find a version, and have its files here; those of a server are kept below ``cache_dir/adapters``.
@@ -91,7 +91,7 @@ class Registry:
             raise ReferenceMalformed(
                 f"{reference!r} names no registered model", "write models:/NAME@ALIAS or models:/NAME/VERSION"
             )
-        found = self._find(Wanted(match["name"], match["alias"], match["version"], _without_password(self.uri)))
+        found = self._find(Wanted(match["name"], match["alias"], match["version"], without_password(self.uri)))
         path = self._files(found, cache_dir / "adapters")
         adapter = read_adapter(path)
         registered = found.tags.get(_DIGEST_TAG, adapter.sha256)
@@ -119,11 +119,13 @@ class Registry:
             params, metrics, curves: logged to the run that carries the adapter; a curve is a metric by step.
 
         Raises:
+            NameInvalid: ``name`` or ``alias`` is none; nothing is written.
             AdapterInvalid, AdapterRankUnfit, PickleRefused, WeightsDamaged: it is no acceptable adapter.
             RegistryUnavailable: nobody answers at the URI.
         """
+        check_names(name, alias)
         adapter = read_adapter(adapter_dir)
-        with self._client() as client:
+        with open_client(self.uri) as client:
             found = self._same_bytes(client, name, adapter.sha256)
             if found is None:
                 run_id = self._log_run(client, name, adapter_dir, params or {}, metrics or {}, curves or {})
@@ -185,7 +187,7 @@ class Registry:
                 return find_in_sqlite(self._database, wanted)
             except sqlite3.Error:
                 pass  # another schema, a lock: MLflow knows its own database best
-        with self._client() as client:
+        with open_client(self.uri) as client:
             return find_with_mlflow(client, wanted)
 
     def _files(self, found: ModelVersion, kept: Path) -> Path:
@@ -202,34 +204,28 @@ class Registry:
             return home
         kept.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(home, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=kept, prefix=".aside-") as aside, self._client():
+        with tempfile.TemporaryDirectory(dir=kept, prefix=".aside-") as aside, open_client(self.uri):
             from mlflow.artifacts import download_artifacts
 
             Path(download_artifacts(found.source, dst_path=aside, tracking_uri=self.uri)).rename(home)
         return home
 
-    @contextmanager
-    def _client(self) -> "Iterator[MlflowClient]":
-        """A client that phones nobody else, and whose failures to reach the URI are ours to explain."""
-        os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
-        # MLflow's defaults keep a caller waiting for minutes before they admit that nobody is there.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        from mlflow.exceptions import MlflowException
-        from mlflow.tracking import MlflowClient
 
-        for chatty in ("mlflow.store.db.utils", "mlflow.tracking", "alembic"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
-        if self._database is not None:
-            self._database.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield MlflowClient(self.uri, registry_uri=self.uri)
-        except (MlflowException, OSError) as error:
-            first_line = str(error).strip().splitlines()[0]
-            raise RegistryUnavailable(
-                f"MLflow at {_without_password(self.uri)} failed: {first_line}",
-                "check MLFLOW_TRACKING_URI and that the server answers",
-            ) from error
+def check_names(name: str, alias: str | None) -> None:
+    """Refuse what MLflow would refuse after the upload, and what no reference could name.
+
+    Raises:
+        NameInvalid: saying which one.
+    """
+    if not _NAME.fullmatch(name) or not name.isprintable() or name != name.strip():
+        raise NameInvalid(
+            f"a model cannot be called {name[:80]!r}", "choose a --name of at most 256 characters without / : @"
+        )
+    if alias is not None and not _ALIAS.fullmatch(alias):
+        raise NameInvalid(
+            f"an alias cannot be called {alias[:80]!r}",
+            "choose an --alias of letters, digits, - and _; 'latest' and v1, v2, ... are MLflow's own",
+        )
 
 
 def _registered(found: ModelVersion, path: Path, adapter: Adapter) -> RegisteredAdapter:
@@ -239,11 +235,7 @@ def _registered(found: ModelVersion, path: Path, adapter: Adapter) -> Registered
     )
 
 
-def _without_password(uri: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", uri)
-
-
 __all__ = [
-    "AdapterChanged", "NoSuchAlias", "NoSuchModel", "NoSuchVersion", "ReferenceMalformed", "RegisteredAdapter",
-    "Registry", "RegistryUnavailable",
+    "AdapterChanged", "NameInvalid", "NoSuchAlias", "NoSuchModel", "NoSuchVersion", "ReferenceMalformed",
+    "RegisteredAdapter", "Registry", "RegistryUnavailable", "check_names",
 ]  # fmt: skip

@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from slipstream import InputError
 from slipstream.engines.protocols import Progress
 from slipstream.settings import Settings
 
 if TYPE_CHECKING:
     from slipstream.build.training.run import RunOptions, Trained
+
+
+class PathInvalid(InputError):
+    """What was given is no path."""
 
 
 @click.command()
@@ -75,7 +80,7 @@ def _run_options(settings: Settings, **given: Any) -> "RunOptions":
         base_model=given["base_model"],
         name=given["name"],
         alias=given["alias"],
-        out=given["out"].expanduser().resolve() if given["out"] else None,
+        out=_absolute(given["out"]) if given["out"] else None,
         dataset=DatasetOptions(
             pages=given["pages"],
             held_back=given["held_back"],
@@ -118,13 +123,25 @@ def register(adapter_dir: Path, name: str, alias: str | None, as_json: bool) -> 
     """
     from slipstream.build.registry import Registry
 
-    registered = Registry(Settings().registry_uri).register(adapter_dir.expanduser().resolve(), name, alias)
+    registered = Registry(Settings().registry_uri).register(_absolute(adapter_dir), name, alias)
     if as_json:
         fields = {key: str(value) for key, value in asdict(registered).items()}
         click.echo(json.dumps(fields | {"alias": alias}, ensure_ascii=False))
         return
     pointed = f" ({name}@{alias})" if alias else ""
     click.echo(f"{name} version {registered.version}{pointed}: {registered.sha256[:12]}, for {registered.base_model}")
+
+
+def _absolute(path: Path) -> Path:
+    """``path`` from the root.
+
+    Raises:
+        PathInvalid: it begins with the home of a user who does not exist, or is a loop of links.
+    """
+    try:
+        return path.expanduser().resolve()
+    except (OSError, RuntimeError) as error:
+        raise PathInvalid(f"{path}: {error}", "write the path from / on") from error
 
 
 @contextmanager

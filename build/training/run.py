@@ -13,7 +13,7 @@ import structlog
 from slipstream import InputError, SlipstreamError
 from slipstream.build.checkpoint import load_checkpoint
 from slipstream.build.references import resolve_model
-from slipstream.build.registry import RegisteredAdapter, Registry
+from slipstream.build.registry import RegisteredAdapter, Registry, check_names
 from slipstream.build.training.card import write_card
 from slipstream.build.training.dataset import Dataset, DatasetOptions, build_dataset, describe_dataset
 from slipstream.build.training.evaluate import Citing, answer_all, score_groups
@@ -76,12 +76,13 @@ def train_and_register(
     """Train, then register: a run that is killed leaves no adapter folder and no model version.
 
     Raises:
-        OutputTaken: before any work is done.
+        OutputTaken, NameInvalid: before any work is done.
         CollectionNotFound, StoreUnavailable: there is no such collection, or it cannot be read.
         TooLittleToLearnFrom: the collection documents too few symbols.
         SlipstreamError: as `resolve_model`, `load_checkpoint` and `Registry.register` say; when only registering
             failed, the remedy names the adapter that was kept.
     """
+    check_names(options.name, options.alias)
     trained = train_adapter(options, settings, progress)
     try:
         registered = register_trained(trained, options, Registry(settings.registry_uri))
