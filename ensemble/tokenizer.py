@@ -127,8 +127,12 @@ class TextStream:
         return new
 
     def flush(self) -> str:
-        """The rest; an unfinished character at the very end becomes U+FFFD, as the decoder says."""
-        new = self._tokenizer.decode(self._window)[len(self._sent) :]
+        """The rest, without a character that the end of the tokens cut in two (the decoder makes it U+FFFD)."""
+        text = self._tokenizer.decode(self._window)
+        meant = self._tokenizer.encode("\ufffd")
+        if self._window[-len(meant) :] != meant:
+            text = text.rstrip("\ufffd")
+        new = text[len(self._sent) :]
         self._window, self._sent = [], ""
         return new
 

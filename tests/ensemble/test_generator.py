@@ -140,6 +140,16 @@ class TestStream:
         assert (last.prompt_tokens, last.completion_tokens, last.finish_reason) == (3, len(ids), "length")
         assert [bool(response.hits) for response in sink.responses] == [True] + [False] * (len(sink.responses) - 1)
 
+    @pytest.mark.parametrize("stop", [(), ("END",)])
+    def test_an_answer_cut_inside_a_character_ends_before_it(
+        self, generator: Generator, runtime: ScriptedRuntime, tokenizer: ChatTokenizer, stop: tuple[str, ...]
+    ) -> None:
+        sink = ask(generator, stop=stop)
+        ids = tokenizer.encode("yes 😀")
+        runtime.emit("a", *ids[:-1], finish="length")
+        assert sink.wait().text == "yes "
+        assert sink.responses[-1].completion_tokens == len(ids) - 1
+
     def test_a_stop_string_ends_the_answer_and_frees_the_slot(
         self, generator: Generator, runtime: ScriptedRuntime, tokenizer: ChatTokenizer
     ) -> None:

@@ -43,8 +43,12 @@ class TestTextStream:
         assert all("\ufffd" not in piece or "\ufffd" in text for piece in pieces)
         assert "".join(pieces) + stream.flush() == text
 
-    def test_an_unfinished_character_at_the_end_is_told(self, tokenizer: ChatTokenizer) -> None:
+    @given(st.text(max_size=10), st.sampled_from("ж€😀\ufffd"), st.integers(1, 3))
+    def test_a_character_that_the_end_cuts_in_two_is_left_out(
+        self, tokenizer: ChatTokenizer, text: str, last: str, given_bytes: int
+    ) -> None:
         stream = TextStream(tokenizer)
-        first_half = tokenizer.encode("ж")[:1]
-        assert stream.feed(first_half) == ""
-        assert stream.flush() == "\ufffd"
+        cut = tokenizer.encode(last)[: min(given_bytes, len(last.encode()) - 1)]
+        pieces = [stream.feed([token]) for token in [*tokenizer.encode(text), *cut]]
+        shown = "".join(pieces) + stream.flush()
+        assert shown == text.rstrip("\ufffd") or (shown == text and text.endswith("\ufffd"))
