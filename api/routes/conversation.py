@@ -17,8 +17,8 @@ from slipstream.ensemble.contracts import SearchRequest
 DEFAULT_MAX_TOKENS = 512
 RETRIEVED_CHUNKS = 10
 """How many chunks the retriever may choose contexts from; the token budget of the bundle decides how many fit."""
-_CHARACTERS_PER_TOKEN = 16
-"""A text longer than this times the context window is refused unread: source code has about 3 characters a token."""
+CHARACTERS_PER_TOKEN = 16
+"""A text longer than this times the most tokens is refused unread: source code has about 3 characters a token."""
 _INLINE_CHARACTERS = 4096
 """A longer text is tokenized beside the event loop (about 1 ms here); for a shorter one the thread costs more."""
 
@@ -92,7 +92,7 @@ def _check_turns(messages: list[ChatMessage], window: int) -> None:
         raise _invalid(f"messages[{last}].role", "The last message has to be the user's.")
     if not messages[last].text.strip():
         raise _invalid(f"messages[{last}].content", "The question is empty.")
-    most = window * _CHARACTERS_PER_TOKEN
+    most = window * CHARACTERS_PER_TOKEN
     characters = sum(len(message.text) for message in messages)
     if characters > most:
         message = (

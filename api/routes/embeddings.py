@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 
 from slipstream.api.errors import ApiError
-from slipstream.api.routes.conversation import check_model, off_loop
+from slipstream.api.routes.conversation import CHARACTERS_PER_TOKEN, check_model, off_loop
 from slipstream.api.routes.delivery import read_body, while_connected
 from slipstream.api.schemas import EmbeddingRequest
 from slipstream.api.state import EMBEDDING_MODEL, Facade, facade_of, record_of
+from slipstream.ensemble.tokenizer import EmbedderTokenizer
 
 router = APIRouter()
 
@@ -31,9 +32,7 @@ async def embeddings(request: Request) -> Response:
     if body.dimensions not in (None, dimension):
         message = f"dimensions: this model's vectors have {dimension}, and they cannot be shortened."
         raise ApiError(400, message, code="invalid_value", param="dimensions")
-    characters = sum(map(len, body.input))
-    ids = await off_loop(facade.embedder_tokenizer.encode, body.input, characters)
-    _check_lengths(facade, body.input, ids)
+    ids = await _encode(facade.embedder_tokenizer, body.input)
     vectors = await while_connected(request.receive, _embed(facade, ids), facade.closing)
     record.prompt_tokens = tokens = sum(map(len, ids))
     facade.metrics.tokens.labels(record.model, "prompt").inc(tokens)
@@ -46,12 +45,29 @@ async def embeddings(request: Request) -> Response:
     return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
 
 
-def _check_lengths(facade: Facade, texts: list[str], ids: list[list[int]]) -> None:
-    tokenizer = facade.embedder_tokenizer
-    for index, (text, row) in enumerate(zip(texts, ids, strict=True)):
-        if len(row) >= tokenizer.max_tokens and tokenizer.is_truncated(text):
-            message = f"input[{index}] is longer than the {tokenizer.max_tokens} tokens that the embedder reads."
-            raise ApiError(400, message, code="context_length_exceeded", param=f"input[{index}]")
+async def _encode(tokenizer: EmbedderTokenizer, texts: list[str]) -> list[list[int]]:
+    """Token ids of every text.
+
+    Raises:
+        ApiError: 400, a text is longer than the embedder reads.
+    """
+
+    def whole_ids(texts: list[str]) -> list[list[int]]:
+        ids = tokenizer.encode(texts)
+        for index, (text, row) in enumerate(zip(texts, ids, strict=True)):
+            if len(row) >= tokenizer.max_tokens and tokenizer.is_truncated(text):
+                raise _too_long(index, tokenizer.max_tokens)
+        return ids
+
+    for index, text in enumerate(texts):
+        if len(text) > tokenizer.max_tokens * CHARACTERS_PER_TOKEN:
+            raise _too_long(index, tokenizer.max_tokens)
+    return await off_loop(whole_ids, texts, sum(map(len, texts)))
+
+
+def _too_long(index: int, most: int) -> ApiError:
+    message = f"input[{index}] is longer than the {most} tokens that the embedder reads."
+    return ApiError(400, message, code="context_length_exceeded", param=f"input[{index}]")
 
 
 async def _embed(facade: Facade, ids: list[list[int]]) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """What is wrong with a request is a 4xx in OpenAI's shape that names the field, whatever it is."""
 
+import threading
 from typing import Any
 
 import httpx
@@ -7,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from slipstream.api.schemas import ChatRequest, EmbeddingRequest, _Request
+from slipstream.ensemble.tokenizer import EmbedderTokenizer
 from tests.api.conftest import CONTEXT_LENGTH, EMBEDDER_TOKENS
 
 ASK = [{"role": "user", "content": "Where is the retry budget?"}]
@@ -254,6 +256,7 @@ async def test_a_prompt_counts_together_with_the_answer_it_leaves_room_for(clien
         ({"input": [None]}, "input[0]"),
         ({"input": ["a"] * 2049}, "input"),
         ({"input": "long " * 50}, "input[0]"),
+        ({"input": ["short", "x" * (16 * EMBEDDER_TOKENS + 1)]}, "input[1]"),
         ({"dimensions": 2}, "dimensions"),
         ({"encoding_format": "hex"}, "encoding_format"),
         ({"model": "slipstream"}, "model"),
@@ -267,6 +270,37 @@ async def test_an_embedding_request_that_does_not_fit_is_refused_by_field(
     message = assert_refused(await client.post("/v1/embeddings", json=body), 400, param)
     if change.get("input") == "long " * 50:
         assert str(EMBEDDER_TOKENS) in message
+
+
+async def test_an_embedding_text_of_megabytes_is_refused_unread(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def must_not_run(*_: object) -> None:
+        raise AssertionError("the text was tokenized")
+
+    monkeypatch.setattr(EmbedderTokenizer, "encode", must_not_run)
+    body = {"model": "slipstream-embed", "input": "word " * 700_000}
+    assert_refused(await client.post("/v1/embeddings", json=body), 400, "input[0]", "context_length_exceeded")
+
+
+async def test_many_long_texts_are_tokenized_beside_the_loop_both_times(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def noted(method: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            threads.append(threading.get_ident())
+            return method(*arguments)
+
+        return call
+
+    monkeypatch.setattr(EmbedderTokenizer, "encode", noted(EmbedderTokenizer.encode))
+    monkeypatch.setattr(EmbedderTokenizer, "is_truncated", noted(EmbedderTokenizer.is_truncated))
+    body = {"model": "slipstream-embed", "input": ["word " * 100] * 10}
+    assert_refused(await client.post("/v1/embeddings", json=body), 400, "input[0]", "context_length_exceeded")
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads
 
 
 @pytest.mark.parametrize(
