@@ -21,6 +21,7 @@ from slipstream.api.triton.stream import Piece, Stream, refusal
 from slipstream.api.triton.tensors import (
     Sampling,
     Tensor,
+    element,
     matrix,
     numbers,
     outputs,
@@ -110,7 +111,7 @@ class TritonClient:
             numbers("max_tokens", [1], np.int32),
         ]
         response = await self._infer(contracts.SEARCH, inputs)
-        return SearchResult.model_validate_json(outputs(response)["hits"][4:])
+        return SearchResult.model_validate_json(element(outputs(response)["hits"]))
 
     async def generate(
         self, model: str, prompt: Sequence[Tensor], generation_id: str, sampling: Sampling

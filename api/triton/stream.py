@@ -9,7 +9,7 @@ import grpc
 import structlog
 
 from slipstream.api.errors import ApiError, Unavailable, from_ensemble
-from slipstream.api.triton.tensors import outputs
+from slipstream.api.triton.tensors import element, outputs
 from slipstream.ensemble import contracts
 
 log = structlog.get_logger(__name__)
@@ -110,13 +110,12 @@ def _piece(response: Any) -> Piece:
     """Read the raw tensors: this runs for every token."""
     raw = outputs(response)
     counts = raw["token_counts"]
-    # A BYTES element is its length (4 bytes) and its bytes; these tensors hold one element.
     return Piece(
-        text=raw["text"][4:].decode(),
-        finish_reason=raw["finish_reason"][4:].decode(),
+        text=element(raw["text"]).decode(),
+        finish_reason=element(raw["finish_reason"]).decode(),
         prompt_tokens=int.from_bytes(counts[:4], "little"),
         completion_tokens=int.from_bytes(counts[4:8], "little"),
-        hits=raw["hits"][4:],
+        hits=element(raw["hits"]),
     )
 
 

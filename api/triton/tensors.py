@@ -87,6 +87,11 @@ def texts(name: str, values: Sequence[str]) -> Tensor:
     return Tensor(name, "BYTES", [len(values)], raw)
 
 
+def element(raw: bytes) -> bytes:
+    """The one element of a BYTES tensor of one, without the length before it."""
+    return raw[4:]
+
+
 def outputs(response: Any) -> dict[str, bytes]:
     """Raw content of every output of a ``ModelInferResponse`` by name."""
     return {output.name: raw for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)}

@@ -13,6 +13,7 @@ import structlog
 
 from slipstream.api.app import create_app
 from slipstream.api.boundary import MAX_BODY_BYTES, is_loopback
+from slipstream.api.errors import RETRY_AFTER_S
 from slipstream.api.triton import TritonClient
 from slipstream.ensemble.bundle import Bundle
 from slipstream.settings import Settings
@@ -63,6 +64,14 @@ async def test_a_content_length_that_is_none_is_refused(client: httpx.AsyncClien
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "", "[::2]:80"])
 async def test_a_foreign_host_name_is_refused_on_loopback(client: httpx.AsyncClient, host: str) -> None:
     assert_refused(await client.get("/health/live", headers={"host": host}), 421, None)
+
+
+async def test_two_host_headers_are_refused_on_any_address(bundle: Bundle, settings: Settings) -> None:
+    for address in ("127.0.0.1", "0.0.0.0"):  # noqa: S104
+        app = create_app(bundle, settings.model_copy(update={"host": address}), TritonClient("127.0.0.1:1"))
+        headers = [("host", "localhost"), ("host", "evil.example")]
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            assert_refused(await client.get("/health/live", headers=headers), 400, None, "invalid_header")
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:8080", "[::1]:8080", "127.9.9.9"])
@@ -131,7 +140,10 @@ async def test_health_tells_alive_from_ready(client: httpx.AsyncClient) -> None:
     assert (await client.get("/health/live")).json() == {"status": "live"}
     ready = await client.get("/health/ready")
     assert ready.status_code == 503
+    assert ready.headers["retry-after"] == str(RETRY_AFTER_S[503])
     assert "does not answer" in ready.json()["reason"]
+    assert (await client.head("/health/live")).status_code == 200
+    assert (await client.head("/health/ready")).status_code == 503
 
 
 async def test_a_defect_is_a_500_without_its_inside(
