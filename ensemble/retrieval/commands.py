@@ -4,9 +4,9 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +16,7 @@ from slipstream import InputError
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.bundle import find_bundle
 from slipstream.ensemble.contracts import MAX_SEARCH_LIMIT, SearchRequest, SearchResult
-from slipstream.ensemble.retrieval.store import IndexDamaged, StoreUnavailable
+from slipstream.ensemble.retrieval.store import IndexHeld, StoreUnavailable
 from slipstream.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _EVENT_SECONDS = 10.0  # between two progress events
 _SNIPPET_LINES = 5
+_HELD_SECONDS = 2.0  # as long as another search takes
 
 _REASONS = {
     "ignored": "left out by .gitignore, or a folder of dependencies",
@@ -194,7 +195,7 @@ def _snippet(text: str) -> list[str]:
 
 
 def _search(request: SearchRequest, settings: Settings, bundle: str | None) -> SearchResult:
-    """Search here, or ask the server if it has the index open: one process owns a shard."""
+    """Search here, or ask the server if it has the index open: one process owns a shard, so another search waits."""
     from slipstream.ensemble.embedder import Embedder
     from slipstream.ensemble.retrieval.search import Searcher
     from slipstream.ensemble.retrieval.stores import open_store
@@ -207,21 +208,25 @@ def _search(request: SearchRequest, settings: Settings, bundle: str | None) -> S
     store.current(request.collection)  # a wrong name is told before anything is loaded
     embedder = Embedder(find_bundle(settings.bundles_dir, bundle).embedder_dir)
     searcher = Searcher(store, embedder.digest)
-    try:
-        return searcher.search(request, embedder.embed([request.query])[0])
-    except IndexDamaged:
-        raise
-    except StoreUnavailable as held:
-        return _ask_server(request, settings, held)
-    finally:
-        searcher.close()
+    vector = embedder.embed([request.query])[0]
+    deadline = monotonic() + _HELD_SECONDS
+    with closing(searcher):
+        while True:
+            try:
+                return searcher.search(request, vector)
+            except IndexHeld:
+                if (result := _ask_server(request, settings)) is not None:
+                    return result
+                if monotonic() >= deadline:
+                    raise
+            sleep(0.05)
 
 
-def _ask_server(request: SearchRequest, settings: Settings, held: StoreUnavailable) -> SearchResult:
-    """The hits of the server at the address in force.
+def _ask_server(request: SearchRequest, settings: Settings) -> SearchResult | None:
+    """The hits of the server at the address in force; None if none answers there.
 
     Raises:
-        StoreUnavailable: ``held``, when no server answers there.
+        StoreUnavailable: the server cannot search.
         SearchRefused: the server says that the request is wrong.
     """
     import httpx
@@ -235,7 +240,7 @@ def _ask_server(request: SearchRequest, settings: Settings, held: StoreUnavailab
             return SearchResult.model_validate_json(response.content)
         error = response.json()["error"]
     except (httpx.TransportError, ValueError, KeyError, TypeError):
-        raise held from None
+        return None
     if response.is_server_error:
         raise StoreUnavailable(f"{url} answered: {error.get('message')}", "see the server's log")
     raise SearchRefused(f"{url} answered: {error.get('message')}", "change the request")

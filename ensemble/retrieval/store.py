@@ -45,6 +45,10 @@ class IndexDamaged(StoreUnavailable):
     """What lies on the disk is not what was published. Building the collection anew is the way out of it."""
 
 
+class IndexHeld(StoreUnavailable):
+    """Another process has the published version open; one at a time can."""
+
+
 class VersionGone(StoreUnavailable):
     """A version was removed while it was in use: two later ones were published in the meantime."""
 
@@ -168,7 +172,8 @@ class VectorStore(Protocol):
         Raises:
             CollectionNotFound: nothing of that name was published.
             IndexDamaged: its files are not what was published.
-            StoreUnavailable: another process holds it, or the server does not answer.
+            IndexHeld: another process has it open.
+            StoreUnavailable: the server does not answer.
         """
         ...
 

@@ -15,7 +15,7 @@ import structlog
 
 from slipstream.ensemble.retrieval.edge.versions import CollectionFolder, FileLock
 from slipstream.ensemble.retrieval.hits import DENSE, FILTERED, SPARSE, point_id, to_payload
-from slipstream.ensemble.retrieval.store import Point, StoreUnavailable, VersionInfo, remedy
+from slipstream.ensemble.retrieval.store import IndexHeld, Point, StoreUnavailable, VersionInfo, remedy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +106,7 @@ class SharedShard:
         Raises:
             FileNotFoundError: the version was removed.
             IndexDamaged: its files are not what was published.
-            StoreUnavailable: another process has it open.
+            IndexHeld: another process has it open.
         """
         path = (folder.version_path(info.version) / "shard").resolve()
         with cls._guard:
@@ -114,9 +114,9 @@ class SharedShard:
             if shared is None:
                 lock = folder.reader_lock(info.version)
                 if not lock.acquire():
-                    raise StoreUnavailable(
+                    raise IndexHeld(
                         f"Another process has the index of {folder.collection!r} open",
-                        "`slipstream serve` is holding it: ask the server, or stop it first.",
+                        "Another search, or `slipstream serve`, is holding it: wait for it, or stop it first.",
                     )
                 try:
                     shared = cls._open[path] = cls(path, _load(folder, path, info, expected), lock)

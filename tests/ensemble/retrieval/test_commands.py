@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -212,7 +213,7 @@ def test_finding_nothing_is_said(indexed: Path) -> None:
 
 
 @contextmanager
-def held(home: Path) -> Iterator[None]:
+def held(home: Path) -> Iterator[Any]:
     """Another process has the published version open, as `slipstream serve` does."""
     script = (
         "import sys; from pathlib import Path; from slipstream.ensemble.retrieval.edge import EdgeStore\n"
@@ -222,8 +223,8 @@ def held(home: Path) -> Iterator[None]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "open\n"
-        yield
-        process.communicate()
+        yield process
+        process.communicate() if not process.stdin.closed else process.wait()
 
 
 @contextmanager
@@ -263,6 +264,7 @@ def test_the_server_that_holds_the_index_is_asked(indexed: Path, monkeypatch: py
 
 @pytest.mark.parametrize("body", [b"<html>", {"detail": "no"}, []])
 def test_a_stranger_at_the_address_is_not_believed(body: Any, indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipstream.ensemble.retrieval.commands._HELD_SECONDS", 0.0)
     for status in (200, 404):
         with held(indexed), answering(status, body) as (port, _):
             monkeypatch.setenv("SLIPSTREAM_PORT", str(port))
@@ -287,10 +289,23 @@ def test_what_the_server_refuses_is_told(
 
 def test_an_index_that_is_held_with_no_server_there_is_told(indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLIPSTREAM_PORT", "9")
+    monkeypatch.setattr("slipstream.ensemble.retrieval.commands._HELD_SECONDS", 0.3)
     with held(indexed):
+        started = time.monotonic()
         result = slipstream("search", "far")
+        assert time.monotonic() - started >= 0.3
     assert result.exit_code == 2
     assert "Another process has the index of 'code' open" in result.stderr
+    assert "Another search, or `slipstream serve`" in result.stderr
+
+
+def test_a_search_waits_for_another_one_to_end(indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIPSTREAM_PORT", "9")
+    monkeypatch.setattr("slipstream.ensemble.retrieval.commands._HELD_SECONDS", 30.0)
+    with held(indexed) as other:
+        threading.Timer(0.5, other.stdin.close).start()
+        result = slipstream("search", "add_item", "--limit", 1)
+    assert result.stdout.startswith("cart.py:1-3 add_item"), result.stderr
 
 
 def test_indexing_goes_on_beside_the_server(indexed: Path, tree: Path) -> None:
