@@ -132,9 +132,10 @@ _CODES: dict[type[SlipstreamError], tuple[ErrorCode, str]] = {
 
 def error_code(error: SlipstreamError) -> tuple[ErrorCode, str | None]:
     """How ``error`` is told to the client: its code and the field it is about."""
-    return _CODES.get(
-        type(error), ("invalid_request", None) if isinstance(error, InputError) else ("engine_error", None)
-    )
+    for kind, code in _CODES.items():
+        if isinstance(error, kind):
+            return code
+    return ("invalid_request" if isinstance(error, InputError) else "engine_error"), None
 
 
 def parse_messages(text: str) -> list[Message]:

@@ -4,9 +4,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from slipstream import InputError
+from slipstream import InputError, SlipstreamError
 from slipstream.ensemble.contracts import Hit, SearchRequest, SearchResult
-from slipstream.ensemble.retrieval.store import CollectionNotFound, EmbedderMismatch, StoreUnavailable
+from slipstream.ensemble.retrieval.index import NothingToIndex
+from slipstream.ensemble.retrieval.store import (
+    CollectionNotFound,
+    EmbedderMismatch,
+    IndexDamaged,
+    IndexHeld,
+    StoreUnavailable,
+    VersionGone,
+)
 from slipstream.ensemble.retriever import ContextLengthExceeded, Retriever, error_code, parse_messages
 from slipstream.ensemble.tokenizer import ChatTokenizer
 from tests.ensemble.words import write_tokenizer
@@ -63,11 +71,14 @@ class TestUgly:
     def test_every_refusal_has_its_code(self) -> None:
         codes = [
             error_code(kind("x"))[0]
-            for kind in (ContextLengthExceeded, CollectionNotFound, EmbedderMismatch, StoreUnavailable, InputError)
-        ]
+            for kind in (
+                ContextLengthExceeded, CollectionNotFound, EmbedderMismatch, StoreUnavailable, IndexDamaged, IndexHeld,
+                VersionGone, NothingToIndex, SlipstreamError,
+            )
+        ]  # fmt: skip
         assert codes == [
-            "context_length_exceeded", "collection_not_found", "embedder_mismatch", "index_unavailable",
-            "invalid_request",
+            "context_length_exceeded", "collection_not_found", "embedder_mismatch", *["index_unavailable"] * 4,
+            "invalid_request", "engine_error",
         ]  # fmt: skip
 
 
