@@ -4,6 +4,7 @@ A version is a collection ``<name>__<version>`` of the server; the alias ``<name
 moved in one request. What a version remembers of its making is the metadata of its collection (Qdrant 1.16 and later).
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -87,9 +88,14 @@ class Connection:
 
         try:
             yield self._client
-        except (ApiException, QdrantException, ValueError, RuntimeError) as error:
+        except (ApiException, QdrantException, ValueError, RuntimeError, AssertionError) as error:
             if _is_missing(error):
                 raise VersionGone(f"Qdrant at {self._place}: {_one_line(error)}", "Try again.") from error
+            if _is_strange(error):
+                raise StoreUnavailable(
+                    f"What is at {self._place} does not answer like Qdrant: {_one_line(error)}",
+                    "Set QDRANT_URL to the address of a Qdrant server, or unset it to use the embedded index.",
+                ) from error
             what_next = f"Start Qdrant at {self._place}, or unset QDRANT_URL to use the embedded index."
             if isinstance(error, UnexpectedResponse):
                 what_next = "Look into Qdrant's log."
@@ -124,8 +130,27 @@ def _is_missing(error: Exception) -> bool:
     from qdrant_client.http.exceptions import UnexpectedResponse
 
     if isinstance(error, UnexpectedResponse):
-        return error.status_code == 404
+        return error.status_code == 404 and _says_why(error.content)
     return isinstance(error, ValueError) and str(error).endswith("not found")
+
+
+def _is_strange(error: Exception) -> bool:
+    """Whether Qdrant would not have answered so: a page for people, a redirection, JSON of another shape."""
+    from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code is not None and (error.status_code == 404 or error.status_code < 400)
+    if isinstance(error, ResponseHandlingException):
+        return isinstance(error.source, ValueError)
+    return isinstance(error, AssertionError | json.JSONDecodeError)
+
+
+def _says_why(content: bytes) -> bool:
+    """Whether an error has Qdrant's shape: ``{"status": {"error": "Not found: ..."}, "time": 0.0}``."""
+    try:
+        return isinstance(json.loads(content)["status"]["error"], str)
+    except (ValueError, TypeError, KeyError):
+        return False
 
 
 def to_info(facts: Mapping[str, Any]) -> VersionInfo:

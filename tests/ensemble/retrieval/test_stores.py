@@ -1,8 +1,11 @@
 """What every vector store promises, tried on Qdrant Edge and on `qdrant-client`."""
 
+import threading
 import unicodedata
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from slipstream.ensemble.retrieval.store import (
     SparseVector,
     StoreUnavailable,
     VectorStore,
+    VersionGone,
 )
 from slipstream.ensemble.retrieval.stores import StoreAddressInvalid, open_store
 from slipstream.settings import Settings
@@ -338,6 +342,57 @@ def test_a_server_that_does_not_answer_is_named_without_its_secrets(tmp_path: An
         assert f"http://127.0.0.1:{unused_port}" in said
         assert "s3cret" not in said
         assert "hunter2" not in said
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    """The URL of a server that has one answer to everything."""
+
+    class Server(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"] or 0))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 (the names that the base class calls)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, b"{}"), (200, b"[]"), (200, b"null"), (200, b"<html>"), (404, b"<html>"), (404, b'{"detail": "no"}'),
+     (302, b"")],
+)  # fmt: skip
+def test_a_server_that_is_no_qdrant_is_told(tmp_path: Any, status: int, body: bytes) -> None:
+    with answering(status, body) as url:
+        store = open_store(Settings(home=tmp_path, qdrant_url=url))
+        for ask in (
+            store.collections,
+            lambda: store.current("code"),
+            lambda: store.writer("code", EMBEDDER, DIMENSION),
+        ):
+            with pytest.raises(StoreUnavailable, match="does not answer like Qdrant") as caught:
+                ask()
+            assert not isinstance(caught.value, VersionGone)
+            assert "QDRANT_URL" in caught.value.remedy
+
+
+def test_what_qdrant_says_is_missing_is_no_collection(tmp_path: Any) -> None:
+    said = b'{"status": {"error": "Not found: Collection `code` doesn\'t exist!"}, "time": 0.0}'
+    with answering(404, said) as url, pytest.raises(CollectionNotFound):
+        open_store(Settings(home=tmp_path, qdrant_url=url)).current("code")
 
 
 def test_somebody_elses_collection_is_left_alone() -> None:
