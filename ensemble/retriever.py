@@ -13,7 +13,7 @@ from slipstream.ensemble.tokenizer import ChatTokenizer
 Search = Callable[[SearchRequest, Sequence[float]], SearchResult]
 
 MIN_CUT_TOKENS = 48
-"""A context cut shorter than this explains nothing and is left out."""
+"""A context that was cut and is shorter than this explains nothing and is left out; a whole one may be as short."""
 
 
 class ContextLengthExceeded(InputError):
@@ -96,8 +96,6 @@ class Retriever:
 
     def _cut(self, number: int, hit: Hit, budget: int) -> Hit | None:
         """The first whole lines of ``hit`` that fit; the citation then names just those. None if it is too little."""
-        if budget < MIN_CUT_TOKENS:
-            return None
         lines = hit.text.rstrip("\n").split("\n")  # not splitlines(), which also splits at form feeds
         low, high = 0, len(lines)
         while low < high:
@@ -106,7 +104,8 @@ class Retriever:
                 low = middle
             else:
                 high = middle - 1
-        return _first_lines(hit, lines, low) if "".join(lines[:low]).strip() else None
+        cut = _first_lines(hit, lines, low)
+        return cut if cut.text.strip() and self._cost(number, cut) >= MIN_CUT_TOKENS else None
 
 
 def _first_lines(hit: Hit, lines: Sequence[str], count: int) -> Hit:

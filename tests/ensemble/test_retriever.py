@@ -99,6 +99,42 @@ class TestPrompt:
         assert cut.text.endswith(f"line {cut.line_end}")
         assert f"a.py:1-{cut.line_end}\n" in tokenizer.decode(found.prompt_ids)
 
+    @pytest.mark.parametrize(("first_line", "kept"), [(20, False), (45, True)])
+    def test_a_cut_that_explains_nothing_is_left_out(
+        self, tokenizer: ChatTokenizer, first_line: int, kept: bool
+    ) -> None:
+        text = "x" * first_line + "\n" + "y" * 200
+        long = hit(lines=2).model_copy(update={"text": text})
+        found = retriever(tokenizer, [long], context_tokens=100).retrieve([1.0], QUESTION, REQUEST, 10)
+        assert [one.text for one in found.result.hits] == ["x" * first_line] * kept
+
+    def test_a_cut_of_blank_lines_is_left_out(self, tokenizer: ChatTokenizer) -> None:
+        blank = hit(lines=2).model_copy(update={"text": " " * 60 + "\n" + "y" * 200})
+        found = retriever(tokenizer, [blank], context_tokens=100).retrieve([1.0], QUESTION, REQUEST, 10)
+        assert found.result.hits == []
+
+    def test_a_whole_context_may_be_short(self, tokenizer: ChatTokenizer) -> None:
+        short = hit(lines=1).model_copy(update={"text": "x"})
+        assert retriever(tokenizer, [short]).retrieve([1.0], QUESTION, REQUEST, 10).result.hits == [short]
+
+    def test_a_prompt_longer_than_its_parts_loses_its_last_contexts(self, tokenizer: ChatTokenizer) -> None:
+        """As where tokens of one part end in another, and many times worse."""
+
+        class Hopeful(ChatTokenizer):
+            def __init__(self) -> None:
+                self.__dict__ |= tokenizer.__dict__
+
+            def count(self, text: str) -> int:
+                return super().count(text) // 3
+
+        hits = [hit(f"{name}.py", lines=40) for name in "abcdefgh"]
+        found = retriever(Hopeful(), hits, context_tokens=5000).retrieve([1.0], QUESTION, REQUEST, 500)
+        assert len(found.prompt_ids) + 500 <= CONTEXT_LENGTH
+        assert 0 < len(found.result.hits) < 6
+        assert found.result.hits == hits[: len(found.result.hits)]
+        assert f"[{len(found.result.hits)}] " in tokenizer.decode(found.prompt_ids)
+        assert f"[{len(found.result.hits) + 1}] " not in tokenizer.decode(found.prompt_ids)
+
     def test_the_answer_keeps_its_room(self, tokenizer: ChatTokenizer) -> None:
         hits = [hit(f"{name}.py", lines=40) for name in "abcdef"]
         found = retriever(tokenizer, hits, context_tokens=5000).retrieve([1.0], QUESTION, REQUEST, 900)
