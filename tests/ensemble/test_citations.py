@@ -54,6 +54,11 @@ def test_the_guard_drops_marks_that_name_no_context(text: str, kept: str) -> Non
     assert guarded([text], contexts=2) == kept
 
 
+@pytest.mark.parametrize("pieces", [["items", "[9]"], ["f()", "", "[9]"], ["items", "[", "9", "]"]])
+def test_what_stands_before_a_mark_may_have_come_earlier(pieces: list[str]) -> None:
+    assert guarded(pieces, contexts=2) == "".join(pieces)
+
+
 @given(
     words=st.lists(st.sampled_from(["[", "]", "1", "9", " ", "a", "x[", "[1]", "[9]", "я", "12", "."]), max_size=30),
     cuts=st.lists(st.integers(0, 60), max_size=8),

@@ -76,6 +76,23 @@ def test_a_collection_that_another_embedder_rebuilt_is_refused(store: VectorStor
     assert paths(ask(searcher).hits) == ["c.py"]
 
 
+def test_another_embedders_version_that_comes_in_between_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = EdgeStore(tmp_path)
+    asked = publish(store, [point("a.py")])
+    with store.writer("code", "f" * 64, DIMENSION) as writer:
+        writer.upsert([point("b.py")])
+        opened = writer.publish().version
+    monkeypatch.setattr(store, "current", lambda collection: asked)
+    with closing(Searcher(store, EMBEDDER)) as searcher:
+        with pytest.raises(EmbedderMismatch):
+            ask(searcher)
+        lock = CollectionFolder(tmp_path, "code").reader_lock(opened)
+        assert lock.acquire()
+        lock.release()
+
+
 def test_what_is_published_is_searched_at_once(store: VectorStore, searcher: Searcher) -> None:
     for name in ("a.py", "b.py", "c.py"):
         version = publish(store, [point(name)]).version
