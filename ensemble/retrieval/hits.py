@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from slipstream.ensemble.contracts import Hit, SearchFilter
-from slipstream.ensemble.retrieval.store import Chunk
+from slipstream.ensemble.retrieval.store import Chunk, Point, SparseVector
 
 DENSE, SPARSE = "dense", "sparse"
 # Payload fields that searches filter by. WITHIN holds a path and every folder above it, which makes "below this
@@ -48,8 +48,14 @@ def to_payload(chunk: Chunk) -> dict[str, Any]:
     return asdict(chunk) | {WITHIN: folders(chunk.path)}
 
 
-def from_payload(payload: Mapping[str, Any]) -> Chunk:
-    return Chunk(**{name: payload[name] for name in _CHUNK_FIELDS})
+def to_point(payload: Mapping[str, Any], vectors: Mapping[str, Any]) -> Point:
+    """What a store gives back of a point, with the ``vectors`` that it was asked for."""
+    sparse = vectors.get(SPARSE)
+    return Point(
+        Chunk(**{name: payload[name] for name in _CHUNK_FIELDS}),
+        vectors.get(DENSE, []),
+        SparseVector(sparse.indices, sparse.values) if sparse is not None else SparseVector([], []),
+    )
 
 
 def folders(path: str) -> list[str]:

@@ -120,11 +120,13 @@ class Writer(Protocol):
 
     def discard(self) -> None: ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.discard()
 
 
 class Reader(Protocol):

@@ -5,8 +5,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -14,7 +13,7 @@ from slipstream.ensemble.contracts import Hit, SearchFilter
 from slipstream.ensemble.retrieval.edge import shard as shards
 from slipstream.ensemble.retrieval.edge.vectors import VectorWriter, read_vectors
 from slipstream.ensemble.retrieval.edge.versions import CollectionFolder, FileLock, remove_tree
-from slipstream.ensemble.retrieval.hits import DENSE, SPARSE, Candidate, candidates, conditions, from_payload, fuse
+from slipstream.ensemble.retrieval.hits import DENSE, SPARSE, Candidate, candidates, conditions, fuse, to_point
 from slipstream.ensemble.retrieval.store import (
     CollectionNameInvalid,
     CollectionNotFound,
@@ -24,6 +23,7 @@ from slipstream.ensemble.retrieval.store import (
     SparseVector,
     StoreUnavailable,
     VersionInfo,
+    Writer,
     checked,
     closed,
     new_version,
@@ -146,13 +146,7 @@ class EdgeReader:
             with self._engine() as shard:
                 records, offset = shard.scroll(request)
             for record in records:
-                vectors = record.vector if with_vectors else {}
-                sparse = vectors.get(SPARSE)
-                yield Point(
-                    from_payload(record.payload),
-                    vectors.get(DENSE, []),
-                    SparseVector(sparse.indices, sparse.values) if sparse is not None else SparseVector([], []),
-                )
+                yield to_point(record.payload, record.vector if with_vectors else {})
             if offset is None:
                 return
 
@@ -169,7 +163,7 @@ class EdgeReader:
             yield self._shard.engine
 
 
-class EdgeWriter:
+class EdgeWriter(Writer):
     """A version in a folder of its own that no reader knows, until it is whole."""
 
     def __init__(self, folder: CollectionFolder, info: VersionInfo, lock: FileLock) -> None:
@@ -207,14 +201,6 @@ class EdgeWriter:
             self._vectors.close()
             rmtree(self._path, ignore_errors=True)
         self._lock.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.discard()
 
     def _open_shard(self) -> Any:
         if self._shard is None:

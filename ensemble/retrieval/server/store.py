@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import timedelta
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -19,10 +18,10 @@ from slipstream.ensemble.retrieval.hits import (
     Candidate,
     candidates,
     conditions,
-    from_payload,
     fuse,
     point_id,
     to_payload,
+    to_point,
 )
 from slipstream.ensemble.retrieval.server.connection import (
     METADATA,
@@ -39,6 +38,7 @@ from slipstream.ensemble.retrieval.store import (
     SparseVector,
     StoreUnavailable,
     VersionInfo,
+    Writer,
     check_name,
     checked,
     closed,
@@ -158,12 +158,7 @@ class ServerReader:
                 )
             for record in records:
                 vectors: Any = record.vector or {}
-                sparse = vectors.get(SPARSE)
-                yield Point(
-                    from_payload(record.payload or {}),
-                    vectors.get(DENSE, []),
-                    SparseVector(sparse.indices, sparse.values) if sparse is not None else SparseVector([], []),
-                )
+                yield to_point(record.payload or {}, vectors)
             if offset is None:
                 return
 
@@ -171,7 +166,7 @@ class ServerReader:
         """Nothing is held."""
 
 
-class ServerWriter:
+class ServerWriter(Writer):
     """A collection of the server that no alias points at yet."""
 
     def __init__(self, connection: Connection, info: VersionInfo) -> None:
@@ -232,14 +227,6 @@ class ServerWriter:
             self._open = False
             with suppress(StoreUnavailable), self._connection.reaching() as client:
                 client.delete_collection(self._physical)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.discard()
 
     @contextmanager
     def _reaching(self) -> "Iterator[QdrantClient]":
