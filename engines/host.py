@@ -1,10 +1,7 @@
 """What this host offers, and whether an engine's fingerprint fits it. Reads files and versions; loads nothing."""
 
-import os
 import platform
-import shutil
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,34 +9,19 @@ from typing import Any
 
 from slipstream.engines.protocols import HostMismatch
 
-_NVIDIA_SMI_QUERY = "name,compute_cap,memory.total,driver_version"
-
-
-@dataclass(frozen=True, slots=True)
-class GpuFacts:
-    """One GPU as ``nvidia-smi`` names it; ``compute_capability`` such as ``9.0``."""
-
-    name: str
-    compute_capability: str
-    memory_bytes: int
-    driver_version: str
-
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
     """A host. ``os`` and ``arch`` are lower case (``linux``, ``x86_64``); ``isa`` holds the kernel's feature names.
 
-    ``cores`` counts the CPUs this process may run on; ``openvino`` is the installed version, empty if there is none.
+    ``openvino`` is the installed version, empty if there is none.
     """
 
     os: str
     arch: str
     cpu_model: str
     isa: frozenset[str]
-    cores: int
-    memory_bytes: int
     openvino: str
-    gpus: tuple[GpuFacts, ...]
 
 
 def probe_host() -> HostFacts:
@@ -50,10 +32,7 @@ def probe_host() -> HostFacts:
         arch={"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower()),
         cpu_model=cpu.get("model name", platform.processor()),
         isa=frozenset(cpu.get("flags", cpu.get("Features", "")).split()),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        memory_bytes=_memory_bytes(),
         openvino=_installed("openvino"),
-        gpus=tuple(_gpus()),
     )
 
 
@@ -67,8 +46,8 @@ def require_host(fingerprint: Mapping[str, Any], host: HostFacts) -> None:
 
     ``os`` and ``arch`` must be equal, ``isa`` must be offered in full, and ``openvino`` (major.minor) must be at least
     the one that compiled the engine: a newer runtime reads what an older one wrote, and not the other way round. More
-    features, cores or memory than the compiling host had never hurt. A field this version does not know is refused,
-    because it was put there to be obeyed.
+    features than the compiling host had never hurt. A field this version does not know is refused, because it was put
+    there to be obeyed.
 
     Raises:
         HostMismatch: the first field that does not fit, with one line of remedy.
@@ -77,7 +56,7 @@ def require_host(fingerprint: Mapping[str, Any], host: HostFacts) -> None:
         if field in ("os", "arch"):
             _require_equal(field, str(needed), getattr(host, field))
         elif field == "isa":
-            _require_isa(frozenset(needed), host)
+            _require_isa(needed, host)
         elif field == "openvino":
             _require_openvino(str(needed), host.openvino)
         else:
@@ -95,8 +74,10 @@ def _require_equal(field: str, needed: str, offered: str) -> None:
         )
 
 
-def _require_isa(needed: frozenset[str], host: HostFacts) -> None:
-    missing = sorted(needed - host.isa)
+def _require_isa(needed: Any, host: HostFacts) -> None:
+    if not isinstance(needed, list | tuple) or not all(isinstance(feature, str) for feature in needed):
+        raise HostMismatch(f"the engine's fingerprint has no list of CPU features: isa={needed!r}", "slipstream build")
+    missing = sorted(set(needed) - host.isa)
     if missing:
         raise HostMismatch(
             f"the engine needs the CPU features {', '.join(missing)}; {host.cpu_model or 'this CPU'} lacks them",
@@ -130,30 +111,8 @@ def _first_cpu() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def _memory_bytes() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return 0
-
-
 def _installed(distribution: str) -> str:
     try:
         return version(distribution)
     except PackageNotFoundError:
         return ""
-
-
-def _gpus() -> Iterator[GpuFacts]:
-    """What ``nvidia-smi`` lists; nothing where it is missing, fails or hangs."""
-    if shutil.which("nvidia-smi") is None:
-        return
-    command = ["nvidia-smi", f"--query-gpu={_NVIDIA_SMI_QUERY}", "--format=csv,noheader,nounits"]
-    try:
-        listing = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return
-    for line in listing.splitlines():
-        fields = [part.strip() for part in line.split(",")]
-        if len(fields) == 4 and fields[2].isdigit():
-            yield GpuFacts(fields[0], fields[1], int(fields[2]) * 1024**2, fields[3])

@@ -16,10 +16,7 @@ HOST = HostFacts(
     arch="x86_64",
     cpu_model="Test CPU",
     isa=frozenset({"sse4_2", "avx2", "fma"}),
-    cores=2,
-    memory_bytes=2**33,
     openvino="2026.4.1",
-    gpus=(),
 )
 FINGERPRINT = {"os": "linux", "arch": "x86_64", "isa": ["avx2", "fma"], "openvino": "2026.4"}
 
@@ -34,6 +31,8 @@ FINGERPRINT = {"os": "linux", "arch": "x86_64", "isa": ["avx2", "fma"], "openvin
         ({"openvino": "2026.10"}, {}, "compiled with OpenVINO 2026.10; 2026.4.1 is installed", "openvino>=2026.10"),
         ({"openvino": "2027.0"}, {}, "compiled with OpenVINO 2027.0", "build it anew"),
         ({}, {"openvino": ""}, "none is installed", "pip install 'slipstream[serve]'"),
+        ({"isa": 5}, {}, "no list of CPU features: isa=5", "slipstream build"),
+        ({"isa": "avx2"}, {}, "no list of CPU features", "slipstream build"),
         ({"cuda": "13"}, {}, "demands cuda='13', which this version of Slipstream does not know", "build it anew"),
     ],
 )
@@ -53,7 +52,7 @@ def test_a_host_that_does_not_fit_is_refused_with_a_remedy(
         ({"openvino": "2026.3"}, {}),
         ({}, {"openvino": "2026.10.0"}),
         ({}, {"openvino": "2026.4.1-20999-abc"}),
-        ({}, {"isa": HOST.isa | {"avx512f"}, "cores": 64}),
+        ({}, {"isa": HOST.isa | {"avx512f"}}),
         ({"isa": []}, {"isa": frozenset()}),
     ],
 )
@@ -63,13 +62,21 @@ def test_a_newer_openvino_and_a_richer_cpu_are_welcome(fingerprint: dict[str, An
 
 def test_this_host_is_probed() -> None:
     host = probe_host()
-    assert host.cores >= 1
-    assert host.memory_bytes > 2**28
     assert host.openvino
     if host.arch == "x86_64":
         assert host.isa
         assert host.cpu_model
     require_host({"os": host.os, "arch": host.arch, "isa": sorted(host.isa), "openvino": host.openvino}, host)
+
+
+def test_no_program_is_started_to_look_at_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that hangs would hold up every start of the server."""
+
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError(f"{args} was started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    probe_host()
 
 
 def test_nothing_is_loaded_to_refuse() -> None:
