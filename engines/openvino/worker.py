@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,13 +126,14 @@ def main() -> None:
         config = EngineConfig(given.engine_dir, options)
         pipeline = load_pipeline(given.engine_dir, options, config)
     except (InputError, RuntimeError) as error:
-        link.send(["broken", str(error)])
+        with suppress(ConnectionError):
+            link.send(["broken", str(error)])
         return
     faulthandler.cancel_dump_traceback_later()
-    link.send(["ready"])
     try:
+        link.send(["ready"])
         Worker(pipeline, link, options.max_concurrency, config.eos_token_ids).run()
-    except BrokenPipeError:
+    except ConnectionError:
         pass  # the runtime is gone, and so is everybody who waited
     except Exception as error:  # the state of the engine is unknown now: say why, and let the runtime start another
         link.send(["broken", f"{type(error).__name__}: {error}"])

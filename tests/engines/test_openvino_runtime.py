@@ -4,6 +4,7 @@ import itertools
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -315,6 +316,23 @@ class TestEngineProcess:
             parent.kill()
         assert loaded.strip() == "[]"  # the caller's process stays free of the engine, which would hold its GIL
         until(lambda: not psutil.pid_exists(int(pid)), 5)
+
+    @pytest.mark.parametrize("damaged", [False, True])
+    def test_it_ends_in_silence_when_the_runtime_is_gone_before_it_is_ready(
+        self, engine: Path, tmp_path: Path, damaged: bool
+    ) -> None:
+        folder = with_eos(engine, 2, tmp_path / "engine")
+        if damaged:
+            (folder / "openvino_model.xml").write_text("<net/>")
+        ours, theirs = socket.socketpair()
+        ours.close()
+        command = [sys.executable, "-m", "slipstream.engines.openvino.worker", str(folder)]
+        options = ["--socket", str(theirs.fileno()), "--slots", "1", "--kv-cache-bytes", str(2**20)]
+        with theirs:
+            done = subprocess.run(
+                [*command, *options], pass_fds=[theirs.fileno()], capture_output=True, text=True, check=False
+            )
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
 
     def test_a_folder_without_configuration_is_no_engine(self, tmp_path: Path) -> None:
         with pytest.raises(EngineUnreadable, match="not an OpenVINO engine"):
