@@ -87,7 +87,8 @@ class Shelf:
 
     def discard(self, key: str) -> None:
         """Remove ``key``: at once for whoever looks, then from the disk."""
-        if self.path(key).exists():
+        if os.path.lexists(self.path(key)):  # a link that leads nowhere as well
+            (self.home / ".aside").mkdir(parents=True, exist_ok=True)
             doomed = Path(tempfile.mkdtemp(dir=self.home / ".aside", prefix=f"{key}."))
             self.path(key).rename(doomed / "discarded")
             shutil.rmtree(doomed, ignore_errors=True)

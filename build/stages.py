@@ -3,7 +3,7 @@
 A stage's inputs are its part of the recipe, the digests of the outputs it reads, the versions of the libraries that
 shape its output and the digests of our own modules that do. Equal inputs, equal folder::
 
-    stages/<stage>/<digest>/stage.json     inputs, facts, and every output file with size and sha256
+    stages/<stage>/<digest>/stage.json     inputs, facts, every output file with size and sha256; and a digest of these
     stages/<stage>/<digest>/...            the output
 """
 
@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from slipstream import EnvironmentFault
 from slipstream.build.durable import Shelf
@@ -45,11 +45,16 @@ class StageRecord(BaseModel):
     inputs: dict[str, Any]
     facts: dict[str, Any]
     files: list[FileEntry]
+    sha256: str = ""
     folder: Path
 
     @property
     def output_sha256(self) -> str:
         return digest_of([(entry.path, entry.sha256) for entry in self.files])
+
+    def computed_sha256(self) -> str:
+        """Over everything else that ``stage.json`` says; another value there, and somebody changed it."""
+        return digest_of(json.loads(self.model_dump_json(exclude={"sha256", "folder"})))
 
     def is_whole(self) -> bool:
         """Whether exactly the recorded files are there, in their sizes; reads no file."""
@@ -107,7 +112,10 @@ class StageCache:
             Shelf(home).sweep()
 
     def find(self, stage: str, digest: str) -> StageRecord | None:
-        """The finished output under ``digest``; None when there is none, or files are missing, extra or cut."""
+        """The finished output under ``digest``; None when there is none, or its record or its files are damaged.
+
+        Files count by their names and sizes here; see `StageRecord.is_sound`.
+        """
         record = _read_marker(self.shelf(stage).path(digest))
         return record if record is not None and record.is_whole() else None
 
@@ -132,10 +140,12 @@ class StageCache:
                 yield Planned(stage, None, tuple(self._reasons(stage.name, stage.all_inputs(outputs))))
 
     def _reasons(self, stage: str, inputs: Mapping[str, Any]) -> list[str]:
+        if self.shelf(stage).path(stage_digest(stage, inputs)).exists():
+            return ["its cached output is damaged"]
         newest = self.newest(stage)
         if newest is None:
             return ["it never ran here"]
-        return changes(newest.inputs, inputs) or ["its cached output is damaged"]
+        return changes(newest.inputs, inputs)
 
     def run(self, stage: Stage, outputs: Outputs, progress: Progress) -> tuple[StageRecord, Status]:
         """The output of ``stage``, made if it has to be; waits when another process is making it.
@@ -154,6 +164,7 @@ class StageCache:
             made = StageRecord(
                 stage=stage.name, digest=digest, inputs=inputs, facts=facts, files=file_entries(aside), folder=aside
             )
+            made = made.model_copy(update={"sha256": made.computed_sha256()})
             (aside / MARKER).write_text(made.model_dump_json(indent=2, exclude={"folder"}), encoding="utf-8")
 
         with shelf.locked(digest, lambda: progress(0.0, "waiting for another build that makes the same")):
@@ -173,10 +184,13 @@ class StageCache:
 
 
 def _read_marker(folder: Path) -> StageRecord | None:
+    """What ``folder`` says of itself; None unless every word is the one that was written, for this very folder."""
     try:
         fields = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        return StageRecord.model_validate({**fields, "folder": folder})
-    except (OSError, ValueError, TypeError, ValidationError):
+        record = StageRecord.model_validate({**fields, "folder": folder})
+        told = (record.sha256, record.stage, record.digest)
+        return record if told == (record.computed_sha256(), folder.parent.name, folder.name) else None
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

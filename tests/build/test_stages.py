@@ -1,8 +1,10 @@
 """The stage cache: whole outputs or none, whatever kills, fills or shares the disk."""
 
 import errno
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +79,12 @@ def cut(folder: Path) -> None:
     (folder / "weights" / "a.bin").write_bytes(b"")
 
 
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    fields = json.loads((folder / "stage.json").read_text())
+    change(fields)
+    (folder / "stage.json").write_text(json.dumps(fields))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -85,15 +93,41 @@ def cut(folder: Path) -> None:
         lambda folder: (folder / "weights" / "extra").touch(),
         lambda folder: (folder / "stage.json").unlink(),
         lambda folder: (folder / "stage.json").replace(folder / "stage.json.old"),
+        lambda folder: rewrite(folder, lambda fields: fields.update(facts={})),
+        lambda folder: rewrite(folder, lambda fields: fields["inputs"].clear()),
+        lambda folder: rewrite(folder, lambda fields: fields.update(digest="0" * 32)),
+        lambda folder: rewrite(folder, lambda fields: fields.pop("sha256")),
+        lambda folder: (folder / "stage.json").write_text("[" * 200_000),
     ],
-    ids=["cut", "missing", "extra", "no marker", "renamed marker"],
+    ids=["cut", "missing", "extra", "no marker", "renamed marker", "facts", "inputs", "key", "no digest", "deep"],
 )
 def test_a_damaged_output_is_made_anew(cache: StageCache, damage: Callable[[Path], None]) -> None:
-    made, _ = cache.run(stage(), {}, silent)
+    made, _ = cache.run(stage(base="one"), {}, silent)
+    (made.folder / "stage.json").chmod(0o644)
     damage(made.folder)
-    again, status = cache.run(stage(), {}, silent)
-    assert status == "ran"
+    assert reasons(cache, stage(base="one")) == {"merge": ("its cached output is damaged",)}
+    again, status = cache.run(stage(base="one"), {}, silent)
+    assert (status, again.facts) == ("ran", {"layers": 2})
     assert again.is_sound()
+    assert not leftovers(cache)
+
+
+def test_an_output_is_no_other_stage_s_and_no_other_key_s(cache: StageCache) -> None:
+    made, _ = cache.run(stage(base="one"), {}, silent)
+    for place in ("merge/" + "0" * 32, f"quantize/{made.digest}"):
+        shutil.copytree(made.folder, cache.root / place)
+        assert cache.find(*place.split("/")) is None
+    assert cache.find("merge", made.digest) == made
+
+
+def test_a_discarded_output_is_gone_also_where_nothing_was_ever_made_aside(cache: StageCache) -> None:
+    made, _ = cache.run(stage(), {}, silent)
+    (made.folder.parent / ".aside").rmdir()
+    cache.discard(made)
+    assert not made.folder.exists()
+    made.folder.symlink_to("/nowhere")
+    cache.discard(made)
+    assert not made.folder.is_symlink()
     assert not leftovers(cache)
 
 
