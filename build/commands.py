@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from slipstream import GateError
-from slipstream.ensemble.bundle import Bundle, BundleError, find_bundle, list_bundles, set_active
+from slipstream.ensemble.bundle import Bundle, BundleError, find_bundle, survey
+from slipstream.ensemble.bundle import activate as activate_bundle
 from slipstream.ensemble.manifest import MANIFEST
 from slipstream.settings import Settings
 
@@ -144,7 +146,7 @@ def _host_problems(bundle: Bundle) -> Iterator[str]:
 @click.option("--activate", metavar="BUNDLE", help="Make this bundle the one that is served by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def bundles(activate: str | None, as_json: bool) -> None:
-    """List the bundles that were built, newest first; the active one is marked.
+    """List the bundles that were built, newest first; the active one is marked, a damaged one says why.
 
     \b
     Example:
@@ -153,9 +155,9 @@ def bundles(activate: str | None, as_json: bool) -> None:
     """
     folder = Settings().bundles_dir
     if activate is not None:
-        set_active(folder, find_bundle(folder, activate).manifest.id)
+        activate_bundle(folder, find_bundle(folder, activate))
     active = _active_id(folder)
-    rows = [_row(bundle, active) for bundle in list_bundles(folder)]
+    rows = [_row(path, bundle, active) for path, bundle in survey(folder)]
     _show(rows, _table(rows), as_json=as_json)
 
 
@@ -166,16 +168,30 @@ def _active_id(folder: Any) -> str | None:
         return None
 
 
-def _row(bundle: Bundle, active: str | None) -> dict[str, Any]:
-    created = datetime.fromtimestamp((bundle.path / MANIFEST).stat().st_mtime, UTC)
+def _row(path: Path, bundle: Bundle | BundleError, active: str | None) -> dict[str, Any]:
+    """One line of the list; a damaged bundle has its folder's name and what is wrong."""
+    if isinstance(bundle, BundleError):
+        row = dict.fromkeys(("release_name", "quantization", "size_bytes", "created"))
+        return {"active": False, "id": path.name, **row, "damaged": bundle.message}
+    manifest = bundle.manifest
+    created = datetime.fromtimestamp((path / MANIFEST).stat().st_mtime, UTC)
     return {
-        "active": bundle.manifest.id == active,
-        "id": bundle.manifest.id,
-        "release_name": bundle.manifest.release_name,
-        "quantization": bundle.manifest.quantization["method"],
+        "active": manifest.id == active,
+        "id": manifest.id,
+        "release_name": manifest.release_name,
+        "quantization": str(manifest.quantization.get("method", "")),
         "size_bytes": _size_bytes(bundle),
         "created": created.isoformat(timespec="seconds"),
+        "damaged": _damage(bundle),
     }
+
+
+def _damage(bundle: Bundle) -> str | None:
+    """What is wrong with a bundle at first sight; `verify` reads its files."""
+    manifest, path = bundle.manifest, bundle.path
+    if manifest.computed_id() != manifest.id:
+        return f"{path / MANIFEST} was changed"
+    return None if path.name == manifest.id else f"{path} is not called {manifest.id}, which is its id"
 
 
 def _size_bytes(bundle: Bundle) -> int:
@@ -186,14 +202,15 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
     if not rows:
         yield "no bundle was built yet; try: slipstream build default"
         return
-    width = max(len(row["release_name"]) for row in rows)
+    width = max(len(row["release_name"] or "") for row in rows)
     yield f"  {'id':16}  {'release name':{width}}  {'quantization':12}  {'MB':>6}  created (UTC)"
     for row in rows:
-        created = row["created"][:19].replace("T", " ")
-        yield (
-            f"{'*' if row['active'] else ' '} {row['id']:16}  {row['release_name']:{width}}  "
-            f"{row['quantization']:12}  {row['size_bytes'] / 1e6:6.0f}  {created}"
-        )
+        mark = f"{'*' if row['active'] else ' '} {row['id']:16}"
+        if row["damaged"]:
+            yield f"{mark}  damaged: {row['damaged']}"
+            continue
+        megabytes, created = row["size_bytes"] / 1e6, row["created"][:19].replace("T", " ")
+        yield f"{mark}  {row['release_name']:{width}}  {row['quantization']:12}  {megabytes:6.0f}  {created}"
 
 
 __all__ = ["build", "bundles", "verify"]

@@ -4,6 +4,7 @@
 by the digest of their inputs (`slipstream.build.stages`), and the bundle is kept by its id.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from tempfile import TemporaryFile
@@ -99,7 +100,7 @@ class Pipeline:
         if manifest is None:
             yield from (f"{step.stage.name} runs" for step in planned if step.record is None)
         elif existing(self._settings.bundles_dir, manifest) is None:
-            present = (self._settings.bundles_dir / manifest.id).exists()
+            present = os.path.lexists(self._settings.bundles_dir / manifest.id)
             yield f"{manifest.id} is damaged" if present else f"there is no bundle {manifest.id}"
 
     def build(self, *, activate: bool = True) -> BuildReport:

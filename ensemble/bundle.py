@@ -59,9 +59,10 @@ class Bundle:
         manifest_path = path / MANIFEST
         try:
             fields = json.loads(manifest_path.read_text(encoding="utf-8"))
+            json.dumps(fields, ensure_ascii=False).encode()  # JSON can spell half a character, and nobody can print it
         except FileNotFoundError:
             raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}", "slipstream bundles") from None
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             raise BundleError(f"{manifest_path} cannot be read: {error}", "slipstream build") from error
         version = fields.get("schema_version") if isinstance(fields, dict) else None
         if version != SCHEMA_VERSION:
@@ -129,7 +130,7 @@ class Bundle:
 def _size(path: Path) -> int | None:
     try:
         return path.lstat().st_size
-    except OSError:
+    except (OSError, ValueError):  # a NUL is no part of a name
         return None
 
 
@@ -161,20 +162,57 @@ def file_sha256(path: Path) -> str:
 
 def list_bundles(bundles_dir: Path) -> list[Bundle]:
     """Every readable bundle, newest first."""
-    found: list[Bundle] = []
-    for path in bundles_dir.glob("*/" + MANIFEST):
-        try:
-            found.append(Bundle.open(path.parent))
-        except BundleError:
+    return [bundle for _, bundle in survey(bundles_dir) if isinstance(bundle, Bundle)]
+
+
+def survey(bundles_dir: Path) -> list[tuple[Path, "Bundle | BundleError"]]:
+    """Every folder of bundles, newest first, with the bundle in it or why there is none."""
+    found: list[tuple[float, Path, Bundle | BundleError]] = []
+    for path in bundles_dir.glob("*"):
+        if path.name.startswith(".") or not path.is_dir():
             continue
-    return sorted(found, key=lambda bundle: (bundle.path / MANIFEST).stat().st_mtime, reverse=True)
+        manifest_path = path / MANIFEST
+        dated = manifest_path if manifest_path.exists() else path
+        try:
+            bundle: Bundle | BundleError = Bundle.open(path)
+        except BundleError as error:
+            bundle = error
+        found.append((dated.stat().st_mtime, path, bundle))
+    return [(path, bundle) for _, path, bundle in sorted(found, key=lambda one: one[:2], reverse=True)]
 
 
 def set_active(bundles_dir: Path, bundle_id: str) -> None:
-    """Make ``bundle_id`` the one that `serve` and `index` use by default, atomically."""
+    """Make ``bundle_id`` the one that `serve` and `index` use by default, atomically.
+
+    Raises:
+        BundleError: a folder is in the way.
+    """
+    marker = bundles_dir / _ACTIVE
+    if marker.is_dir():
+        raise BundleError(f"{marker} is a folder", f"remove {marker}, then run the same command again")
     aside = bundles_dir / f"{_ACTIVE}.{os.getpid()}"
     aside.write_text(bundle_id + "\n", encoding="utf-8")
-    aside.replace(bundles_dir / _ACTIVE)
+    aside.replace(marker)
+
+
+def activate(bundles_dir: Path, bundle: Bundle) -> None:
+    """`set_active`, for a bundle that may come from anywhere.
+
+    Raises:
+        BundleError: it is not the one in ``bundles_dir/<id>``, where it would be looked for.
+    """
+    home = bundles_dir / bundle.manifest.id
+    try:
+        is_at_home = home.parent == bundles_dir and Bundle.open(home).manifest == bundle.manifest
+    except BundleError:
+        is_at_home = False
+    if not is_at_home:
+        raise BundleError(
+            f"{bundle.path} is not in {bundles_dir} under its id {bundle.manifest.id!r}",
+            f"copy it there (cp -r {bundle.path} {home}), or serve it from where it is: "
+            f"slipstream serve --bundle {bundle.path}",
+        )
+    set_active(bundles_dir, bundle.manifest.id)
 
 
 def find_bundle(bundles_dir: Path, reference: str | None = None) -> Bundle:
@@ -184,12 +222,10 @@ def find_bundle(bundles_dir: Path, reference: str | None = None) -> Bundle:
         BundleError: nothing matches, more than one does, or nothing was built yet.
     """
     if reference is None:
-        try:
-            reference = (bundles_dir / _ACTIVE).read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            raise BundleError(f"no bundle is active in {bundles_dir}", "slipstream build") from None
-        return Bundle.open(bundles_dir / reference)
-    if (Path(reference) / MANIFEST).is_file():
+        return _active(bundles_dir)
+    if not reference:
+        raise BundleError("an empty name fits no bundle", "slipstream bundles lists what there is")
+    if _has_manifest(reference):
         return Bundle.open(Path(reference).resolve())
     matches = [
         bundle
@@ -202,3 +238,25 @@ def find_bundle(bundles_dir: Path, reference: str | None = None) -> Bundle:
         names = ", ".join(bundle.manifest.id for bundle in matches)
         raise BundleError(f"{reference!r} fits more than one bundle: {names}", "give more of the id")
     return matches[0]
+
+
+def _active(bundles_dir: Path) -> Bundle:
+    marker, remedy = bundles_dir / _ACTIVE, "slipstream bundles --activate ID, or slipstream build"
+    try:
+        bundle_id = marker.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise BundleError(f"no bundle is active in {bundles_dir}", "slipstream build") from None
+    except (OSError, UnicodeDecodeError) as error:
+        remedy = f"remove {marker}, then: {remedy}" if marker.is_dir() else remedy
+        raise BundleError(f"{marker} cannot be read: {error}", remedy) from error
+    home = bundles_dir / bundle_id
+    if home.parent != bundles_dir or not _has_manifest(home):
+        raise BundleError(f"{marker} names {bundle_id[:80]!r}, which is not in {bundles_dir}", remedy)
+    return Bundle.open(home)
+
+
+def _has_manifest(path: str | Path) -> bool:
+    try:
+        return (Path(path) / MANIFEST).is_file()
+    except OSError:  # a name that is too long
+        return False
