@@ -79,10 +79,10 @@ def read_adapter(folder: Path) -> Adapter:
         PickleRefused, WeightsDamaged: the weights are not acceptable.
     """
     config = _read_config(folder)
-    rank, ranks = config.get("r"), config.get("rank_pattern") or {}
-    if not isinstance(rank, int) or rank < 1:
+    rank = config.get("r")
+    if type(rank) is not int or rank < 1:
         raise AdapterRankUnfit(f"{folder / CONFIG} has rank {rank!r}", "train with a rank of 1 or more")
-    modules = _modules(folder, _read_weights(folder), rank, ranks)
+    modules = _modules(folder, _read_weights(folder), rank, _rank_patterns(folder, config))
     provenance = _read_provenance(folder)
     named = provenance.base_model if provenance else str(config.get("base_model_name_or_path") or "")
     return Adapter(folder, rank, named, provenance, modules, sha256=adapter_digest(folder))
@@ -151,7 +151,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except OSError:
         raise AdapterInvalid(f"{folder} is no adapter: it has no {CONFIG}", "give the folder that peft saved") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AdapterInvalid(f"{folder / CONFIG} is no JSON: {error}", "save the adapter again") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else None
@@ -164,6 +164,17 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def _rank_patterns(folder: Path, config: dict[str, Any]) -> list[tuple[re.Pattern[str], int]]:
+    """Ranks that differ from the common one, by the end of a module's path; peft takes the first that fits."""
+    written = config.get("rank_pattern") or {}
+    try:
+        if any(type(rank) is not int for rank in written.values()):
+            raise ValueError("a rank is a whole number")
+        return [(re.compile(rf"(^|\.){pattern}$"), rank) for pattern, rank in written.items()]
+    except (AttributeError, ValueError, re.error) as error:
+        raise AdapterInvalid(f"{folder / CONFIG}: rank_pattern: {error}", "save the adapter again") from error
+
+
 def _read_weights(folder: Path) -> dict[str, TensorEntry]:
     if (folder / WEIGHTS).is_file():
         return read_header(folder / WEIGHTS)
@@ -174,7 +185,7 @@ def _read_weights(folder: Path) -> dict[str, TensorEntry]:
 
 
 def _modules(
-    folder: Path, tensors: dict[str, TensorEntry], rank: int, ranks: dict[str, int]
+    folder: Path, tensors: dict[str, TensorEntry], rank: int, ranks: list[tuple[re.Pattern[str], int]]
 ) -> dict[str, tuple[int, int]]:
     """Widths by module, from pairs of A [rank, input] and B [output, rank]."""
     sides: dict[str, dict[str, tuple[int, ...]]] = {}
@@ -189,7 +200,7 @@ def _modules(
     for module, pair in sides.items():
         if len(pair) != 2:
             raise AdapterInvalid(f"{folder / WEIGHTS} has only one of two matrices for {module}", "save it again")
-        expected = next((r for pattern, r in ranks.items() if re.search(rf"(^|\.){pattern}$", module)), rank)
+        expected = next((other for pattern, other in ranks if pattern.search(module)), rank)
         if pair["A"][0] != expected or pair["B"][1] != expected:
             raise AdapterRankUnfit(
                 f"{module} has matrices of rank {pair['A'][0]} and {pair['B'][1]}, {CONFIG} says {expected}",
@@ -204,6 +215,8 @@ def _read_provenance(folder: Path) -> Provenance | None:
         return Provenance.model_validate_json((folder / PROVENANCE).read_bytes())
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise AdapterInvalid(f"{folder / PROVENANCE}: {error.strerror}", "train again, or delete it") from error
     except ValidationError as error:
         first = error.errors()[0]
         raise AdapterInvalid(

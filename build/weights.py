@@ -74,7 +74,7 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         fields.pop("__metadata__", None)
         entries = {name: TensorEntry(entry["dtype"], tuple(entry["shape"])) for name, entry in fields.items()}
         end = _check_offsets(fields, entries)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         refuse_pickle(path)
         raise _damaged(path, f"its header cannot be read ({type(error).__name__}: {error})") from error
     if 8 + length + end != size:

@@ -1,5 +1,6 @@
 """Recipes: what is shipped, and how a mistake in one is told."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,36 @@ def test_what_holds_no_keys_is_told_where_to_start(text: str) -> None:
     error = fault(text)
     assert error.message == "my.yaml holds no keys"
     assert error.remedy.endswith("default.yaml")
+
+
+def test_a_value_that_aliases_blew_up_is_cut_in_the_message() -> None:
+    """Each line is nine of the one before: megabytes, if it was written out."""
+    lines = ["a0: &a0 [lol, lol]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 7))]
+    error = fault("\n".join([*lines, "version: *a6", "adapter: *a6", "calibration: {sources: *a6}"]))
+    assert "version" in error.message
+    assert len(error.message) + len(error.remedy) < 5000
+
+
+def test_of_very_many_faults_the_first_are_told() -> None:
+    error = fault(MINIMAL + f"calibration: {{sources: [{', '.join(['1'] * 5000)}]}}")
+    assert "calibration.sources.0" in error.message
+    assert len(error.message) < 5000
+
+
+def test_a_recipe_nested_without_end_is_told() -> None:
+    assert "nested too deeply" in fault("version: " + "[" * 200_000).message
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "r.yaml")
+    with pytest.raises(RecipeInvalid, match="is no file"):
+        load_recipe(str(tmp_path / "r.yaml"))
+
+
+@pytest.mark.parametrize("reference", ["a\0b", "x" * 5000])
+def test_what_can_be_no_file_name_is_an_error_of_ours(reference: str) -> None:
+    with pytest.raises(RecipeInvalid, match="cannot be read"):
+        load_recipe(reference)
 
 
 def test_a_file_that_is_no_text_is_an_error_of_ours(tmp_path: Path) -> None:
