@@ -188,6 +188,16 @@ def test_a_registry_that_fails_leaves_the_adapter_and_says_how_to_register_it(
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("changes", [{"name": "a/b"}, {"alias": "latest"}])
+def test_a_name_that_could_not_be_registered_is_refused_before_the_training(
+    settings: Settings, tmp_path: Path, changes: dict[str, str]
+) -> None:
+    from slipstream.build.registry import NameInvalid
+
+    with pytest.raises(NameInvalid):
+        train_and_register(run_options(tmp_path / "no model", tmp_path / "adapter", **changes), settings, quiet)
+
+
 def test_a_killed_run_leaves_no_adapter_and_no_version(checkpoint: Path, settings: Settings, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "slipstream.cli", "train", "--collection", COLLECTION, "--name", "killed",
                "--base-model", str(checkpoint), "--pages", "30", "--held-back", "3", "--epochs", "60",
