@@ -1,4 +1,4 @@
-"""A recipe whose models are real and tiny: every stage of a build runs for real, in seconds."""
+"""What tests of the build share: a recipe whose models are real and tiny, and a bundle of a few bytes."""
 
 import shutil
 from collections.abc import Callable
@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slipstream.ensemble import bundle
+from slipstream.build.bundle import assemble, manifest_of
+from slipstream.build.stages import Outputs, StageRecord
+from slipstream.ensemble import bundle as bundle_module
+from slipstream.ensemble.bundle import Bundle
+from slipstream.ensemble.manifest import Manifest
+from tests.build.bundles import ADAPTER, BASE, EMBEDDER, RECIPE, outputs_in, silent
 from tests.tiny_bert import write_tiny_encoder
 from tests.tiny_llama import write_tiny_checkpoint
 
@@ -22,7 +27,7 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> TinyRecipe:
     write_tiny_encoder(home / "bert")
     sources = home / "sources"
     sources.mkdir()
-    for module in Path(bundle.__file__).parent.glob("*.py"):
+    for module in Path(bundle_module.__file__).parent.glob("*.py"):
         shutil.copy(module, sources)
 
     def text(**changed: object) -> str:
@@ -44,3 +49,18 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> TinyRecipe:
         return yaml.safe_dump(fields)
 
     return text
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> dict[str, StageRecord]:
+    return outputs_in(tmp_path / "stages")
+
+
+@pytest.fixture
+def manifest(outputs: Outputs) -> Manifest:
+    return manifest_of(RECIPE, BASE, ADAPTER, EMBEDDER, outputs)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, manifest: Manifest, outputs: Outputs) -> Bundle:
+    return assemble(manifest, outputs, tmp_path / "bundles", silent)[0]

@@ -1,4 +1,4 @@
-"""A vector store of each kind; the client's in-memory mode stands in for a Qdrant server."""
+"""A vector store of each kind (the client's in-memory mode stands in for a Qdrant server), and a tree to index."""
 
 import socket
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import pytest
 from slipstream.ensemble.retrieval.edge import EdgeStore
 from slipstream.ensemble.retrieval.server import ServerStore
 from slipstream.ensemble.retrieval.store import VectorStore
+from tests.ensemble.retrieval.indexing import Recorder, function, write
 
 
 @pytest.fixture(params=["edge", "server"])
@@ -31,3 +32,18 @@ def unused_port() -> int:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
         return port
+
+
+@pytest.fixture
+def embedder(folder: Path) -> Recorder:
+    return Recorder(folder)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Three files, five definitions."""
+    root = tmp_path / "shop"
+    write(root / "cart.py", function("add_item"), function("remove_item"))
+    write(root / "deep" / "price.py", function("round_price"), function("apply_discount"))
+    write(root / "main.go", "package main\n\nfunc main() {\n\tprintln(1)\n}\n")
+    return root

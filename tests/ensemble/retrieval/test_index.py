@@ -1,94 +1,25 @@
-"""Indexing: ugly trees, what is embedded again and what is not, and runs that do not end well."""
+"""Indexing: ugly trees, what is embedded again and what is not."""
 
 import os
-import signal
 import subprocess
-import sys
-import textwrap
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from slipstream.ensemble.contracts import SearchFilter
-from slipstream.ensemble.embedder import Embedder
 from slipstream.ensemble.retrieval import chunker
-from slipstream.ensemble.retrieval.bm25 import encode_query
 from slipstream.ensemble.retrieval.edge import EdgeStore
-from slipstream.ensemble.retrieval.index import IndexReport, NothingToIndex, build_index
+from slipstream.ensemble.retrieval.index import NothingToIndex
 from slipstream.ensemble.retrieval.roots import SourceNotFound
-from slipstream.ensemble.retrieval.store import CollectionNotFound, Hit, StoreUnavailable, VectorStore
+from slipstream.ensemble.retrieval.store import CollectionNotFound
+from tests.ensemble.retrieval.indexing import NAME, Recorder, find, function, run, versions, write
 from tests.ensemble.retrieval.unprivileged import unprivileged
 from tests.tiny_bert import export_tiny_embedder
-
-NAME = "code"
-
-
-class Recorder(Embedder):
-    """An embedder that remembers what it was given, and may do something before it embeds."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, threads=2)
-        self.texts: list[str] = []
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        self.meanwhile()
-        self.texts += texts
-        return super().embed(texts)
-
-    def meanwhile(self) -> None: ...
-
-
-@pytest.fixture
-def embedder(folder: Path) -> Recorder:
-    return Recorder(folder)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> EdgeStore:
     return EdgeStore(tmp_path / "index")
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """Three files, five definitions."""
-    root = tmp_path / "shop"
-    write(root / "cart.py", function("add_item"), function("remove_item"))
-    write(root / "deep" / "price.py", function("round_price"), function("apply_discount"))
-    write(root / "main.go", "package main\n\nfunc main() {\n\tprintln(1)\n}\n")
-    return root
-
-
-def function(name: str) -> str:
-    return f"def {name}(value: int) -> int:\n    '''What {name} does.'''\n    return value + len('{name}')\n"
-
-
-def write(path: Path, *parts: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join(parts), encoding="utf-8")
-
-
-def run(*roots: Path | str, store: VectorStore, embedder: Embedder) -> IndexReport:
-    return build_index([str(root) for root in roots], NAME, store, embedder, lambda share, doing: None)
-
-
-def find(store: EdgeStore, embedder: Embedder, query: str) -> list[Hit]:
-    reader = store.reader(NAME)
-    try:
-        return reader.search(embedder.embed([query])[0], encode_query(query), 5, SearchFilter())
-    finally:
-        reader.close()
-
-
-def versions(store: EdgeStore, tmp_path: Path) -> set[str]:
-    """What lies in the collection's folder."""
-    return {path.name for path in (tmp_path / "index" / NAME).iterdir() if not path.name.endswith(".lock")}
-
-
-# Nothing there
 
 
 def test_a_path_that_is_not_there_is_named(store: EdgeStore, embedder: Recorder, tmp_path: Path) -> None:
@@ -341,166 +272,3 @@ def test_another_name_of_the_repository_is_a_change(store: EdgeStore, embedder: 
 
 
 # Beside a server, and beside another run
-
-
-def test_a_version_that_is_being_read_is_replaced_without_disturbing_the_reader(
-    store: EdgeStore, embedder: Recorder, tree: Path
-) -> None:
-    before = run(tree, store=store, embedder=embedder)
-    reader = store.reader(NAME)
-    write(tree / "new.py", function("brand_new"))
-    embedder.texts.clear()
-    after = run(tree, store=store, embedder=embedder)
-    assert (after.embedded, after.reused) == (1, 5)
-    assert reader.info.version == before.version
-    assert {point.chunk.path for point in reader.scroll()} == {"cart.py", "deep/price.py", "main.go"}
-    reader.close()
-    assert find(store, embedder, "brand_new")[0].path == "new.py"
-
-
-def test_a_second_run_at_the_same_time_is_refused(store: EdgeStore, folder: Path, tree: Path) -> None:
-    class Impatient(Recorder):
-        def meanwhile(self) -> None:
-            with pytest.raises(StoreUnavailable, match="Another process is indexing"):
-                run(tree, store=store, embedder=Recorder(folder))
-
-    assert run(tree, store=store, embedder=Impatient(folder)).chunks == 5
-
-
-# Runs that do not end well
-
-
-def test_a_store_that_does_not_answer_ends_the_run(
-    store: EdgeStore, embedder: Recorder, tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """To take it for empty would embed everything again."""
-    run(tree, store=store, embedder=embedder)
-    write(tree / "new.py", function("brand_new"))
-    embedder.texts.clear()
-
-    def vectors(collection: str) -> None:
-        raise StoreUnavailable("The server does not answer", "Start it.")
-
-    monkeypatch.setattr(store, "vectors", vectors)
-    with pytest.raises(StoreUnavailable, match="does not answer"):
-        run(tree, store=store, embedder=embedder)
-    assert embedder.texts == []
-
-
-SCRIPT = """
-import os, resource, signal, sys, time
-from pathlib import Path
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background has it ignored
-from slipstream.ensemble.embedder import Embedder
-from slipstream.ensemble.retrieval.edge import EdgeStore
-from slipstream.ensemble.retrieval.index import build_index
-
-class Slow(Embedder):
-    def embed(self, texts):
-        print("embedding", flush=True)
-        {meanwhile}
-        return super().embed(texts)
-
-build_index([sys.argv[1]], "code", EdgeStore(Path(sys.argv[2])), Slow(Path(sys.argv[3])), lambda share, doing: None)
-"""
-
-
-def start(meanwhile: str, tree: Path, index: Path, folder: Path) -> subprocess.Popen[str]:
-    script = textwrap.dedent(SCRIPT).format(meanwhile=meanwhile)
-    command = [sys.executable, "-c", script, str(tree), str(index), str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_that_is_ended_leaves_the_version_that_was_there(
-    ending: signal.Signals, store: EdgeStore, embedder: Recorder, folder: Path, tree: Path, tmp_path: Path
-) -> None:
-    before = run(tree, store=store, embedder=embedder)
-    write(tree / "new.py", function("brand_new"))
-    process = start("time.sleep(60)", tree, tmp_path / "index", folder)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "embedding\n"
-    process.send_signal(ending)
-    process.communicate(timeout=20)
-    assert process.returncode != 0
-    assert store.current(NAME).version == before.version
-    assert {hit.path for hit in find(store, embedder, "brand_new")} <= {"cart.py", "deep/price.py", "main.go"}
-    after = run(tree, store=store, embedder=embedder)
-    assert (after.embedded, after.reused) == (1, 5)
-    assert versions(store, tmp_path) == {before.version, after.version, "CURRENT"}
-
-
-def test_a_full_disk_is_told_and_leaves_the_version_that_was_there(
-    store: EdgeStore, embedder: Recorder, folder: Path, tree: Path, tmp_path: Path
-) -> None:
-    before = run(tree, store=store, embedder=embedder)
-    write(tree / "new.py", function("brand_new"))
-    # The nearest to a full disk that needs no disk: no file may grow any more.
-    full = "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
-    process = start(full, tree, tmp_path / "index", folder)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1, errors
-    assert "StoreUnavailable: The index of 'code' cannot be written" in errors
-    assert store.current(NAME).version == before.version
-    assert run(tree, store=store, embedder=embedder).embedded == 1
-
-
-@pytest.mark.parametrize("part", ["version.json", "shard/**/*"])
-def test_a_damaged_version_is_replaced_though_no_source_changed(
-    part: str, store: EdgeStore, embedder: Recorder, tree: Path, tmp_path: Path
-) -> None:
-    before = run(tree, store=store, embedder=embedder)
-    files = (tmp_path / "index" / NAME / before.version).glob(part)
-    damaged = max((path for path in files if path.is_file()), key=lambda path: path.stat().st_size)
-    content = damaged.read_bytes()
-    damaged.write_bytes(content[: len(content) // 2])
-    after = run(tree, store=store, embedder=embedder)
-    assert (after.unchanged, after.embedded, after.reused) == (False, 5, 0)
-    assert find(store, embedder, "add_item")
-
-
-def test_damaged_vectors_of_the_version_before_cost_time_and_nothing_else(
-    store: EdgeStore, embedder: Recorder, tree: Path, tmp_path: Path
-) -> None:
-    before = run(tree, store=store, embedder=embedder)
-    digests = tmp_path / "index" / NAME / before.version / "digests.txt"
-    digests.write_bytes(digests.read_bytes()[:100])
-    write(tree / "new.py", function("brand_new"))
-    after = run(tree, store=store, embedder=embedder)
-    assert (after.chunks, after.embedded, after.reused) == (6, 6, 0)
-    assert find(store, embedder, "brand_new")[0].path == "new.py"
-
-
-# What the caller sees
-
-
-def test_progress_grows_to_one(store: EdgeStore, embedder: Recorder, tmp_path: Path) -> None:
-    for number in range(4):
-        write(tmp_path / "many" / f"m{number}.py", *(function(f"f{number}_{each}") for each in range(130)))
-    shares: list[float] = []
-    build_index([str(tmp_path / "many")], NAME, store, embedder, lambda share, doing: shares.append(share))
-    assert shares == sorted(shares)
-    assert (shares[0], shares[-1]) == (0.0, 1.0)
-    assert any(0.2 < share < 0.8 for share in shares)
-
-
-def test_parsing_goes_on_while_the_embedder_works(
-    store: EdgeStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second batch is ready before the first is embedded, and the first is written while the second is."""
-    for number in range(3):
-        write(tmp_path / "many" / f"m{number}.py", *(function(f"f{number}_{each}") for each in range(130)))
-    parsed: list[str] = []
-    real = chunker.chunk_file
-    monkeypatch.setattr(chunker, "chunk_file", lambda path, *rest: (parsed.append(path), real(path, *rest))[1])
-    seen: list[int] = []
-
-    class Patient(Recorder):
-        def meanwhile(self) -> None:
-            deadline = time.monotonic() + 10
-            while len(parsed) < min(3, len(seen) + 2) and time.monotonic() < deadline:
-                time.sleep(0.01)
-            seen.append(len(parsed))
-
-    run(tmp_path / "many", store=store, embedder=Patient(folder))
-    assert seen == [2, 3, 3]
