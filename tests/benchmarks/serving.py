@@ -21,7 +21,7 @@ from slipstream.ensemble.tokenizer import ChatTokenizer
 from slipstream.settings import Settings
 from tests.benchmarks.served import Server, closed_loop, machine, serve, spread, stream_chat
 
-STREAMS, ROUNDS, PROMPTS, MAX_TOKENS, TTFT_PAIRS = 8, 6, 24, 128, 40
+STREAMS, ROUNDS, PROMPTS, MAX_TOKENS, TTFT_PAIRS = 8, 12, 24, 128, 40
 
 SUBJECTS = (
     "a binary search", "an LRU cache", "a rate limiter", "a trie", "a thread pool", "a JSON parser", "a bloom filter",
