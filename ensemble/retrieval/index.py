@@ -94,7 +94,7 @@ def build_index(
     else:
         reusable = known if same_embedder else {}
         with store.writer(collection, embedder.digest, embedder.dimension) as writer:
-            run = _Run(writer, embedder, reusable, progress)
+            run = Run(writer, embedder, reusable, progress)
             run.take(seen.files, skipped)
             if not run.digests:
                 raise _nothing(arguments, skipped)
@@ -117,8 +117,8 @@ def build_index(
     )
 
 
-class _Run:
-    """One version under construction."""
+class Run:
+    """Files on their way into a version under construction."""
 
     def __init__(
         self, writer: Writer, embedder: Embedder, known: "Mapping[str, NDArray[np.float32]]", progress: Progress
@@ -199,4 +199,4 @@ def _nothing(arguments: Sequence[str], skipped: Skipped) -> NothingToIndex:
     )
 
 
-__all__ = ["IndexReport", "NothingToIndex", "build_index"]
+__all__ = ["IndexReport", "NothingToIndex", "Run", "build_index"]

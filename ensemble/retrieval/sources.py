@@ -24,15 +24,19 @@ class SourceDigest:
 
     Attributes:
         files: those added so far.
+        contents: the sha256 of each.
     """
 
     def __init__(self) -> None:
-        self._total = sha256(_shaping_code().encode())
+        self._total = sha256(shaping_code().encode())
         self.files: list[SourceFile] = []
+        self.contents: list[str] = []
 
-    def add(self, file: SourceFile, data: bytes) -> None:
-        self._total.update(f"{file.repo}\0{file.path}\0{sha256(data).hexdigest()}\n".encode())
+    def add(self, file: SourceFile, content: str) -> None:
+        """``content`` is the sha256 of the file's bytes."""
+        self._total.update(f"{file.repo}\0{file.path}\0{content}\n".encode())
         self.files.append(file)
+        self.contents.append(content)
 
     def hexdigest(self) -> str:
         return self._total.hexdigest()
@@ -52,7 +56,7 @@ def digested(found: Iterable[SourceFile], skipped: Skipped) -> SourceDigest:
     for file in found:
         data = _read(file, skipped)
         if data is not None:
-            digest.add(file, data)
+            digest.add(file, sha256(data).hexdigest())
     return digest
 
 
@@ -65,7 +69,7 @@ def batches(files: Sequence[SourceFile], digest: SourceDigest, skipped: Skipped)
         data = _read(file, skipped)
         if data is None:
             continue
-        digest.add(file, data)
+        digest.add(file, sha256(data).hexdigest())
         batch.chunks += _distinct(chunker.chunk_file(file.path, data, file.repo))
         if len(batch.chunks) >= _BATCH_CHUNKS:
             batch.bytes_done = bytes_done
@@ -89,7 +93,7 @@ def _distinct(chunks: Iterable[Chunk]) -> Iterable[Chunk]:
     return {point_id(chunk): chunk for chunk in chunks}.values()
 
 
-def _shaping_code() -> str:
+def shaping_code() -> str:
     """Digests of the modules that shape chunks and terms, and the versions of the grammars."""
     files = [Path(str(module.__file__)) for module in (bm25, chunker, definitions, languages)]
     modules = [sha256(file.read_bytes()).hexdigest() for file in files]
@@ -101,4 +105,4 @@ def _shaping_code() -> str:
     return "\n".join([*modules, *grammars]) + "\n"
 
 
-__all__ = ["Batch", "SourceDigest", "batches", "digested"]
+__all__ = ["Batch", "SourceDigest", "batches", "digested", "shaping_code"]
