@@ -1,0 +1,1 @@
+"""How good the search is: suites of corpora and queries, baselines, scores. Nothing that a server runs imports it."""
