@@ -1,47 +1,29 @@
 """`VectorStore` on a Qdrant server, through `qdrant-client`."""
 
-import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-
-import structlog
 
 from slipstream.ensemble.contracts import Hit, SearchFilter
 from slipstream.ensemble.retrieval.hits import (
     DENSE,
-    FILTERED,
     SPARSE,
     Candidate,
     candidates,
     conditions,
     fuse,
-    point_id,
-    to_payload,
     to_point,
 )
-from slipstream.ensemble.retrieval.server.connection import (
-    METADATA,
-    Connection,
-    metadata,
-    physical,
-    to_info,
-    versions,
-)
+from slipstream.ensemble.retrieval.server.connection import Connection, metadata, physical, to_info, versions
+from slipstream.ensemble.retrieval.server.writer import ServerShare, ServerWriter
 from slipstream.ensemble.retrieval.store import (
     CollectionNotFound,
     DenseVector,
     Point,
     SparseVector,
-    StoreUnavailable,
     VersionInfo,
-    Writer,
     check_name,
     checked,
-    closed,
     new_version,
     not_found,
 )
@@ -51,14 +33,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from qdrant_client import QdrantClient
 
-log = structlog.get_logger(__name__)
-
-_BATCH = 256
+_PAGE = 256
 # A server has no lock that tells a dead writer from a slow one on another machine: what was not published within a day
 # of its start is taken for dead.
 _ABANDONED_AFTER = timedelta(days=1)
-# Searches are right without the HNSW graph, only slower; so a server that is busy elsewhere holds nobody up for longer.
-_INDEXING_TIMEOUT_S = 600.0
 
 
 class ServerStore:
@@ -96,6 +74,10 @@ class ServerStore:
         self._connection.check_free(collection)
         self._connection.prune(collection)
         return ServerWriter(self._connection, info)
+
+    def share(self, info: VersionInfo) -> ServerShare:
+        """A part in the version ``info`` that a writer, in whatever process, has under construction."""
+        return ServerShare(self._connection, info)
 
     def vectors(self, collection: str) -> "Mapping[str, NDArray[np.float32]]":
         import numpy as np
@@ -154,7 +136,7 @@ class ServerReader:
         while True:
             with self._connection.reaching() as client:
                 records, offset = client.scroll(
-                    self._physical, limit=_BATCH, offset=offset, with_payload=True, with_vectors=with_vectors
+                    self._physical, limit=_PAGE, offset=offset, with_payload=True, with_vectors=with_vectors
                 )
             for record in records:
                 vectors: Any = record.vector or {}
@@ -164,79 +146,3 @@ class ServerReader:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-class ServerWriter(Writer):
-    """A collection of the server that no alias points at yet."""
-
-    def __init__(self, connection: Connection, info: VersionInfo) -> None:
-        from qdrant_client import models
-
-        self._connection = connection
-        self._info = info
-        self._physical = physical(info.collection, info.version)
-        self._open = True
-        with connection.reaching() as client, warnings.catch_warnings():
-            # The client's in-memory mode, which stands in for a server in tests, warns that it needs no indexes.
-            warnings.simplefilter("ignore", UserWarning)
-            client.create_collection(
-                self._physical,
-                vectors_config={DENSE: models.VectorParams(size=info.dimension, distance=models.Distance.COSINE)},
-                sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
-                metadata={METADATA: asdict(info) | {"published": False}},
-            )
-            for name in FILTERED:
-                client.create_payload_index(self._physical, name, models.PayloadSchemaType.KEYWORD, wait=True)
-
-    def upsert(self, points: Sequence[Point]) -> None:
-        from qdrant_client import models
-
-        made = [
-            models.PointStruct(
-                id=point_id(point.chunk),
-                vector={
-                    DENSE: checked(self._info, point.dense).tolist(),
-                    SPARSE: models.SparseVector(indices=point.sparse.indices, values=point.sparse.values),
-                },
-                payload=to_payload(point.chunk),
-            )
-            for point in points
-        ]
-        with self._reaching() as client:
-            for start in range(0, len(made), _BATCH):
-                client.upsert(self._physical, made[start : start + _BATCH], wait=True)
-
-    def publish(self, **facts: Any) -> VersionInfo:
-        with self._reaching() as client:
-            _wait_indexed(client, self._physical)
-            chunks = client.count(self._physical, exact=True).count
-        self._info = replace(self._info, chunks=chunks, facts={**self._info.facts, **facts})
-        self._connection.publish(self._info)
-        self._open = False
-        self._connection.prune(self._info.collection)
-        log.info(
-            "index.published",
-            collection=self._info.collection,
-            version=self._info.version,
-            chunks=self._info.chunks,
-        )
-        return self._info
-
-    def discard(self) -> None:
-        if self._open:
-            self._open = False
-            with suppress(StoreUnavailable), self._connection.reaching() as client:
-                client.delete_collection(self._physical)
-
-    @contextmanager
-    def _reaching(self) -> "Iterator[QdrantClient]":
-        if not self._open:
-            raise closed(self._info)
-        with self._connection.reaching() as client:
-            yield client
-
-
-def _wait_indexed(client: "QdrantClient", name: str) -> None:
-    deadline = time.monotonic() + _INDEXING_TIMEOUT_S
-    while client.get_collection(name).status != "green" and time.monotonic() < deadline:
-        time.sleep(0.2)
