@@ -5,10 +5,10 @@ hides behind the embedder. Until the last step readers keep the version they hav
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -22,6 +22,7 @@ from slipstream.ensemble.retrieval.store import (
     CollectionNotFound,
     IndexDamaged,
     Point,
+    Upserts,
     VectorStore,
     VersionInfo,
     Writer,
@@ -67,12 +68,36 @@ class IndexReport:
     seconds: float
 
 
+class Indexing(Protocol):
+    """How files get into a version: in this process (`Run`), or handed out to others.
+
+    Attributes:
+        sources: the files that were chunked, as they were read.
+        digests: of their chunks; ``embedded`` of these were new, ``reused`` had a vector.
+    """
+
+    sources: SourceDigest
+    digests: set[str]
+    embedded: int
+    reused: int
+
+    def take(self, files: Sequence[SourceFile], skipped: Skipped) -> None:
+        """Index ``files``; what cannot be read any more is counted in ``skipped``."""
+        ...
+
+
 def build_index(
-    arguments: Sequence[str], collection: str, store: VectorStore, embedder: Embedder, progress: Progress
+    arguments: Sequence[str],
+    collection: str,
+    store: VectorStore,
+    embedder: Embedder,
+    progress: Progress,
+    indexing: "Callable[[Writer, Embedder, Mapping[str, NDArray[np.float32]], Progress], Indexing] | None" = None,
 ) -> IndexReport:
     """Make the files below ``arguments`` (see `resolve_root`) the next version of ``collection``, and all of it.
 
-    Nothing is published when neither sources nor embedder nor chunking changed.
+    Nothing is published when neither sources nor embedder nor chunking changed. ``indexing`` is `Run` by default; it
+    gets the writer, the embedder, and the vectors that are known by digest.
 
     Raises:
         SourceNotFound: an argument names nothing.
@@ -94,7 +119,7 @@ def build_index(
     else:
         reusable = known if same_embedder else {}
         with store.writer(collection, embedder.digest, embedder.dimension) as writer:
-            run = Run(writer, embedder, reusable, progress)
+            run = (indexing or Run)(writer, embedder, reusable, progress)
             run.take(seen.files, skipped)
             if not run.digests:
                 raise _nothing(arguments, skipped)
@@ -121,7 +146,7 @@ class Run:
     """Files on their way into a version under construction."""
 
     def __init__(
-        self, writer: Writer, embedder: Embedder, known: "Mapping[str, NDArray[np.float32]]", progress: Progress
+        self, writer: Upserts, embedder: Embedder, known: "Mapping[str, NDArray[np.float32]]", progress: Progress
     ) -> None:
         self._writer = writer
         self._embedder = embedder
@@ -199,4 +224,4 @@ def _nothing(arguments: Sequence[str], skipped: Skipped) -> NothingToIndex:
     )
 
 
-__all__ = ["IndexReport", "NothingToIndex", "Run", "build_index"]
+__all__ = ["IndexReport", "Indexing", "NothingToIndex", "Run", "build_index"]

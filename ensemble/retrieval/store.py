@@ -100,16 +100,20 @@ class VersionInfo:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Writer(Protocol):
+class Upserts(Protocol):
+    """Where points go."""
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Add points. A chunk is known by repo, path, lines and digest: the same one again changes nothing."""
+        ...
+
+
+class Writer(Upserts, Protocol):
     """One version under construction. `publish` makes it the collection; leaving without it discards it.
 
     A context manager: leaving the block, by an exception or not, discards what was not published. What a killed
     process left behind is never readable, and the next writer of the collection clears it away.
     """
-
-    def upsert(self, points: Sequence[Point]) -> None:
-        """Add points. A chunk is known by repo, path, lines and digest: the same one again changes nothing."""
-        ...
 
     def publish(self, **facts: Any) -> VersionInfo:
         """Finish (flush, build the vector index), then switch the collection to this version atomically.

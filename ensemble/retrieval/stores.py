@@ -1,6 +1,7 @@
 """Which vector store the settings name."""
 
 import warnings
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import structlog
@@ -8,6 +9,9 @@ import structlog
 from slipstream import InputError
 from slipstream.ensemble.retrieval.store import VectorStore
 from slipstream.settings import Settings
+
+if TYPE_CHECKING:
+    from slipstream.ensemble.retrieval.server import ServerStore
 
 log = structlog.get_logger(__name__)
 
@@ -31,10 +35,15 @@ def open_store(settings: Settings) -> VectorStore:
         from slipstream.ensemble.retrieval.edge import EdgeStore
 
         return EdgeStore(settings.index_dir)
-    return _server(settings.qdrant_url, settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None)
+    key = settings.qdrant_api_key
+    return open_server(settings.qdrant_url, key.get_secret_value() if key else None)
 
 
-def _server(url: str, api_key: str | None) -> VectorStore:
+def open_server(url: str, api_key: str | None) -> "ServerStore":
+    """
+    Raises:
+        StoreAddressInvalid: the URL has no scheme and host.
+    """
     from qdrant_client import QdrantClient
 
     from slipstream.ensemble.retrieval.server import ServerStore
