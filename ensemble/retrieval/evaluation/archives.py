@@ -64,7 +64,8 @@ def _below(name: str, top: str) -> str | None:
 def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the plain files of ``archive``."""
     if archive.suffix == ".deb":
-        yield from _tar_members(tarfile.open(fileobj=io.BytesIO(_debian_data(archive))))
+        with tarfile.open(fileobj=io.BytesIO(_debian_data(archive))) as data:
+            yield from _tar_members(data)
     elif archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
             for entry in wheel.infolist():
@@ -72,14 +73,14 @@ def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
                 if not entry.is_dir() and kind in (0, 8):  # 8 is S_IFREG; a wheel may say nothing
                     yield entry.filename, wheel.read(entry)
     else:
-        yield from _tar_members(tarfile.open(archive))
+        with tarfile.open(archive) as tarball:
+            yield from _tar_members(tarball)
 
 
 def _tar_members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
-    with archive:
-        for member in archive:
-            if member.isreg() and (file := archive.extractfile(member)) is not None:
-                yield member.name.removeprefix("./"), file.read()
+    for member in archive:
+        if member.isreg() and (file := archive.extractfile(member)) is not None:
+            yield member.name.removeprefix("./"), file.read()
 
 
 def _debian_data(archive: Path) -> bytes:

@@ -1,0 +1,69 @@
+"""Every query of a suite, asked of every ranker."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from slipstream.engines.protocols import Progress
+from slipstream.ensemble.retrieval.evaluation.queries import Query
+from slipstream.ensemble.retrieval.evaluation.rankers import RANKERS, Bench, Ranked, Ranker
+from slipstream.ensemble.retrieval.evaluation.scores import CUTOFF, first_right
+
+_UNSURE = float("-inf")  # of a ranker that found nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One query as one ranker answered it; ranks as `first_right` gives them."""
+
+    query: Query
+    results: tuple[Ranked, ...]
+    rank: int
+    file_rank: int
+
+    @property
+    def confidence(self) -> float:
+        """The score of the best result."""
+        return self.results[0].score if self.results else _UNSURE
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One ranker's answers to the same queries in the same order as every other's."""
+
+    ranker: str
+    asked: tuple[Asked, ...]
+
+
+def run(names: Sequence[str], bench: Bench, queries: Sequence[Query], progress: Progress) -> list[Run]:
+    """Ask all ``queries`` of the rankers called ``names``, one ranker after the other."""
+    bench.embedder.embed([query.text for query in queries])  # all at once, and then every ranker finds them kept
+    runs = []
+    for number, name in enumerate(names):
+        progress(number / len(names), name)
+        ranker = RANKERS[name](bench)
+        try:
+            asked = []
+            for at, query in enumerate(queries):
+                progress((number + at / len(queries)) / len(names), f"{name}: {at:,} of {len(queries):,} queries")
+                asked.append(_ask(ranker, query))
+        finally:
+            ranker.close()
+        runs.append(Run(name, tuple(asked)))
+    return runs
+
+
+def _ask(ranker: Ranker, query: Query) -> Asked:
+    results = tuple(ranker.rank(query, CUTOFF))
+    return Asked(query, results, *first_right(results, query.answers))
+
+
+def limited(queries: Sequence[Query], count: int | None, seed: int) -> list[Query]:
+    """``count`` of the queries, drawn with ``seed``, in their order; all of them if there are no more."""
+    if count is None or count >= len(queries):
+        return list(queries)
+    drawn = set(random.Random(seed).sample(range(len(queries)), count))  # noqa: S311
+    return [query for at, query in enumerate(queries) if at in drawn]
+
+
+__all__ = ["Asked", "Run", "limited", "run"]
