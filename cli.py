@@ -20,6 +20,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "register": ("slipstream.build.training.commands", "register", "Register a LoRA adapter in MLflow."),
     "index": ("slipstream.ensemble.retrieval.commands", "index", "Index source trees into a collection."),
     "search": ("slipstream.ensemble.retrieval.commands", "search", "Search a collection from the shell."),
+    "evaluate-search": (
+        "slipstream.ensemble.retrieval.evaluation.commands",
+        "evaluate_search",
+        "Measure the search on a suite.",
+    ),
     "serve": ("slipstream.api.commands", "serve", "Serve the active bundle on Triton behind the HTTP facade."),
     "ask": ("slipstream.api.commands", "ask", "Ask a running server a question and stream the answer."),
 }
