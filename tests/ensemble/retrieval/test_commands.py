@@ -16,55 +16,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slipstream.cli import main
-from slipstream.ensemble.bundle import file_entries, set_active
-from slipstream.ensemble.manifest import EmbedderEntry, EngineEntry, Lineage, Manifest, ServingOptions
-from tests.tiny_bert import export_tiny_embedder
 
 HIT = {
     "path": "far.py", "line_start": 3, "line_end": 4, "symbol": "far", "repo": "r", "language": "python",
     "score": 0.5, "text": "def far():\n    pass",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one active bundle that holds nothing but an embedder."""
-    folder = tmp_path_factory.mktemp("bundles")
-    facts = export_tiny_embedder(folder / "one" / "embedder")
-    entry = EmbedderEntry(model="tiny", digest=facts.digest, dimension=facts.dimension, max_tokens=facts.max_tokens)
-    manifest = Manifest(
-        id="one",
-        release_name="test-v0-tiny-none-p1",
-        recipe={},
-        lineage=Lineage(
-            base_model="tiny",
-            base_model_sha256="",
-            adapter=None,
-            calibration_sha256=None,
-            prompt_id="",
-            prompt_sha256="",
-        ),
-        quantization={},
-        engine=EngineEntry(target="openvino", versions={}, fingerprint={}),
-        embedder=entry,
-        serving=ServingOptions(),
-        tokenizer_sha256="",
-        chat_template_sha256="",
-        context_length=64,
-        files=file_entries(folder / "one"),
-    )
-    (folder / "one" / "bundle.json").write_text(manifest.model_dump_json())
-    set_active(folder, "one")
-    return folder
-
-
-@pytest.fixture
-def home(bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "bundles").symlink_to(bundles)
-    monkeypatch.setenv("SLIPSTREAM_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("QDRANT_URL", raising=False)
-    return tmp_path / "home"
 
 
 @pytest.fixture
