@@ -1,0 +1,111 @@
+"""What one worker does: chunk and embed its share of the files, and write them to the version under construction.
+
+Whether Ray, a test or anything else drives it makes no difference; it needs the sources at the same place as the
+coordinator, and the server. The embedder comes with the task, so a worker's machine needs no bundle.
+"""
+
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from slipstream import EnvironmentFault, __version__
+from slipstream.ensemble.embedder import Embedder
+from slipstream.ensemble.retrieval.index import Run
+from slipstream.ensemble.retrieval.sources import shaping_code
+from slipstream.ensemble.retrieval.store import VersionInfo
+from slipstream.ensemble.retrieval.stores import open_server
+from slipstream.ensemble.retrieval.walk import Skipped, SourceFile
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class WorkerUnfit(EnvironmentFault):
+    """A worker's machine would not make the chunks that the others make."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What every worker of a run is told.
+
+    Attributes:
+        url: of the Qdrant server, as the workers reach it; ``api_key`` if it wants one.
+        version: under construction there.
+        embedder: the files of the bundle's ``embedder/``, by name.
+        shaping_code: `sources.shaping_code` of the coordinator.
+    """
+
+    url: str
+    api_key: str | None
+    version: VersionInfo
+    embedder: Mapping[str, bytes]
+    shaping_code: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownVectors:
+    """Vectors [n, dimension] of the version before by the digests [n] of their chunks, as Ray shares them best."""
+
+    digests: list[str]
+    rows: "NDArray[np.float32]"
+
+    @classmethod
+    def of(cls, known: "Mapping[str, NDArray[np.float32]]") -> "KnownVectors":
+        import numpy as np
+
+        return cls(list(known), np.stack(list(known.values())) if known else np.empty((0, 0), np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class ShareReport:
+    """What became of a share: the files that were chunked with the sha256 of each, in order, and what was left out."""
+
+    files: list[SourceFile]
+    contents: list[str]
+    digests: set[str]
+    embedded: int
+    reused: int
+    skipped: Skipped
+
+
+class ShareIndexer:
+    """Indexes one share of files after the other, with ``threads`` embedding at a time.
+
+    Raises:
+        WorkerUnfit: chunker, terms or grammars here are not the coordinator's.
+    """
+
+    def __init__(self, assignment: Assignment, known: KnownVectors, threads: int) -> None:
+        if assignment.shaping_code != shaping_code():
+            raise WorkerUnfit(
+                f"{socket.gethostname()} runs another chunker or other grammars (Slipstream {__version__})",
+                "Install the same Slipstream with the same constraints.txt on every machine.",
+            )
+        with TemporaryDirectory(prefix="slipstream-embedder-") as folder:
+            for name, data in assignment.embedder.items():
+                (Path(folder) / name).write_bytes(data)
+            self._embedder = Embedder(Path(folder), threads)  # reads all of it now
+        self._known = dict(zip(known.digests, known.rows, strict=True))
+        self._part = open_server(assignment.url, assignment.api_key).share(assignment.version)
+
+    def take(self, files: Sequence[SourceFile]) -> ShareReport:
+        """Chunk, embed and write ``files``. To do it again, after a worker was lost, changes nothing.
+
+        Raises:
+            WorkerUnfit: the sources are not at the coordinator's place on this machine.
+            StoreUnavailable: the server does not answer, or the version is gone.
+        """
+        missing = [file for file in files if not file.absolute.exists()]
+        if missing and len(missing) == len(files):
+            raise WorkerUnfit(
+                f"{socket.gethostname()} does not see {missing[0].absolute}",
+                "Put the sources at the same path on every machine, on a shared file system for example.",
+            )
+        skipped = Skipped()
+        run = Run(self._part, self._embedder, self._known, lambda share, doing: None)
+        run.take(files, skipped)
+        return ShareReport(run.sources.files, run.sources.contents, run.digests, run.embedded, run.reused, skipped)
