@@ -47,17 +47,30 @@ class SearchRefused(InputError):
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--collection", metavar="NAME", help="What to call it (SLIPSTREAM_COLLECTION; code).")
 @click.option("--bundle", metavar="BUNDLE", help="Whose embedder to use; the active bundle's by default.")
+@click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Index with N workers; needs QDRANT_URL.")
+@click.option("--ray", metavar="ADDRESS", help="The Ray cluster they run in, HOST:PORT or auto; else this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def index(paths: tuple[str, ...], collection: str | None, bundle: str | None, as_json: bool) -> None:
+def index(
+    paths: tuple[str, ...],
+    collection: str | None,
+    bundle: str | None,
+    workers: int | None,
+    ray: str | None,
+    as_json: bool,
+) -> None:
     """Index the source below each PATH into a collection: a folder, a file, or pkg:NAME for an installed package.
 
     The collection then holds these PATHs and nothing else. Run it again after a change: only what is new is embedded.
     A running server keeps answering, from the old version until the new one is whole.
 
+    With --workers (or --ray, which means one for each machine of the cluster) the files are chunked and embedded by
+    several processes, which write to the Qdrant server; they see the sources at the same paths as this machine.
+
     \b
     Example:
       slipstream index ./src ./docs --collection shop
       slipstream index pkg:fastapi pkg:starlette
+      slipstream index /srv/sources/* --ray head:6379
     """
     from slipstream.ensemble.embedder import Embedder
     from slipstream.ensemble.retrieval.index import build_index
@@ -65,9 +78,14 @@ def index(paths: tuple[str, ...], collection: str | None, bundle: str | None, as
 
     settings = Settings()
     name = settings.collection if collection is None else collection
+    folder = find_bundle(settings.bundles_dir, bundle).embedder_dir
+    indexing = None
+    if workers is not None or ray is not None:
+        from slipstream.ensemble.retrieval.distributed.index import Workforce, distributed
+
+        indexing = distributed(Workforce(workers, ray), settings, folder)
     with _shown(name) as progress:
-        embedder = Embedder(find_bundle(settings.bundles_dir, bundle).embedder_dir)
-        report = build_index(paths, name, open_store(settings), embedder, progress)
+        report = build_index(paths, name, open_store(settings), Embedder(folder), progress, indexing)
     if as_json:
         click.echo(json.dumps(asdict(report), ensure_ascii=False))
         return
