@@ -12,6 +12,7 @@ from slipstream.ensemble.retrieval.evaluation.docstrings import Candidate, blank
 from slipstream.ensemble.retrieval.evaluation.queries import (
     Answer,
     Query,
+    check_answers,
     read_questions,
     read_unanswerable,
 )
@@ -45,15 +46,18 @@ def assemble(
     Raises:
         SuiteInvalid: a corpus holds no source, or a question is wrong.
     """
+    questions = read_questions(folder, suite, everything)
+    answers = [answer for question in questions.values() for answer in question.answers]
     files: dict[str, list[str]] = {}
     queries: list[Query] = []
     for number, corpus in enumerate(suite.corpora):
         progress(number / len(suite.corpora), corpus.name)
         taken = _Copied(corpus, sources[corpus.name])
-        asked = sampled(taken.candidates(), suite.docstrings.per_corpus, suite.docstrings.seed)
+        asked = sampled(taken.candidates(answers), suite.docstrings.per_corpus, suite.docstrings.seed)
         queries += taken.without(asked)
         files |= taken.write(into)
-    queries += read_questions(folder, suite, files, everything)
+    check_answers(questions, files)
+    queries += questions.values()
     roots = tuple(into / corpus.name for corpus in suite.corpora)
     return Collection(
         roots=roots,
@@ -83,9 +87,11 @@ class _Copied:
         if not self._texts and not self._others:
             raise SuiteInvalid(f"the corpus {corpus.name} holds no source", "correct its path, include and exclude")
 
-    def candidates(self) -> Iterator[Candidate]:
+    def candidates(self, answers: Sequence[Answer]) -> Iterator[Candidate]:
+        """What can be asked. Documentation that answers a written question is left where it is."""
         for path, text in self._texts.items():
-            yield from candidates(path, text)
+            here = [answer for answer in answers if answer.path == path]
+            yield from (found for found in candidates(path, text) if not any(_holds(found, answer) for answer in here))
 
     def without(self, asked: Sequence[Candidate]) -> Iterator[Query]:
         """Take the documentation of ``asked`` out, and give the queries that it makes."""
@@ -116,7 +122,17 @@ class _Copied:
             target = into / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
-        return {path: (self._texts.get(path) or data.decode("latin-1")).split("\n") for path, data in contents.items()}
+        return {path: _lines(self._texts.get(path) or data.decode("latin-1")) for path, data in contents.items()}
+
+
+def _lines(text: str) -> list[str]:
+    lines = text.split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def _holds(candidate: Candidate, answer: Answer) -> bool:
+    first, last = candidate.documented.blank
+    return first < answer.line_end and answer.line_start <= last + 1
 
 
 def _chunks(roots: Sequence[Path], progress: Progress) -> Iterator[Chunk]:

@@ -194,6 +194,7 @@ def _print(found: "Report", collection: "Collection", left_out: Sequence[str]) -
         console.print(f"left out: {', '.join(left_out)}; these figures are not those of the whole suite")
     console.print()
     console.print(score_table(found.rows))
+    console.print()
     for table in (
         parity_table(found.parities) if found.parities else None,
         declining_table(found.declining) if found.declining else None,

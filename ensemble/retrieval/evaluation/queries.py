@@ -67,11 +67,10 @@ class _Question(_Strict):
     answers: Annotated[tuple[Answer, ...], Field(min_length=1)]
 
 
-def read_questions(folder: Path, suite: Suite, files: Mapping[str, list[str]], everything: Suite) -> list[Query]:
-    """The questions of ``folder`` about the corpora of ``suite``; none if there is no such file.
+def read_questions(folder: Path, suite: Suite, everything: Suite) -> dict[str, Query]:
+    """The questions of ``folder`` about the corpora of ``suite``, each by its file and line; none without such a file.
 
     Args:
-        files: path -> lines, of the collection as it is indexed.
         everything: the suite before any of its corpora was left out.
 
     Raises:
@@ -80,26 +79,38 @@ def read_questions(folder: Path, suite: Suite, files: Mapping[str, list[str]], e
     splits = {corpus.name: corpus.split for corpus in suite.corpora}
     known = {corpus.name for corpus in everything.corpora}
     queries: dict[str, Query] = {}
-    pairs: list[tuple[str, str, str]] = []
-    seen: set[str] = set()
+    pairs: dict[str, tuple[str, str]] = {}
+    ids: set[str] = set()
     for place, line in _lines(folder / QUESTIONS):
         question = _parsed(_Question, line, place)
-        if question.id in seen:
+        if question.id in ids:
             raise SuiteInvalid(f"{place}: there are two questions {question.id!r}", "give one another id")
-        seen.add(question.id)
+        ids.add(question.id)
         if question.package not in known:
             raise SuiteInvalid(f"{place}: no corpus is called {question.package!r}", "name one of suite.yaml")
         if question.pair is not None:
-            pairs.append((place, question.id, question.pair))
+            pairs[place] = question.id, question.pair
         if question.package in splits:
-            for answer in question.answers:
-                _check(answer, files, place)
             fields = question.model_dump(exclude={"package"})
-            queries[question.id] = Query(kind="question", split=splits[question.package], **fields)
-    for place, name, pair in pairs:
-        if pair not in seen or pair == name:
+            queries[place] = Query(kind="question", split=splits[question.package], **fields)
+    for place, (name, pair) in pairs.items():
+        if pair not in ids or pair == name:
             raise SuiteInvalid(f"{place}: its pair {pair!r} is no other question", "correct the id")
-    return list(queries.values())
+    return queries
+
+
+def check_answers(questions: Mapping[str, Query], files: Mapping[str, list[str]]) -> None:
+    """
+    Args:
+        questions: by their place, as `read_questions` gives them.
+        files: path -> lines, of the collection as it is indexed.
+
+    Raises:
+        SuiteInvalid: an answer is not in the collection.
+    """
+    for place, question in questions.items():
+        for answer in question.answers:
+            _check(answer, files, place)
 
 
 def read_unanswerable(folder: Path) -> list[Query]:
@@ -148,10 +159,10 @@ def _check(answer: Answer, files: Mapping[str, list[str]], place: str) -> None:
         raise SuiteInvalid(f"{place}: {answer.path} has {len(lines)} lines, not {answer.line_end}", "correct the lines")
     if not any(line.strip() for line in lines[answer.line_start - 1 : answer.line_end]):
         raise SuiteInvalid(
-            f"{place}: {answer.path}:{answer.line_start}-{answer.line_end} is blank where it is indexed",
-            "name the lines of the code: documentation that a query is made of is taken out",
+            f"{place}: {answer.path}:{answer.line_start}-{answer.line_end} holds nothing",
+            "name lines that answer",
         )
 
 
-__all__ = ["QUESTIONS", "UNANSWERABLE", "Answer", "Query", "QueryKind", "QueryLanguage",
+__all__ = ["QUESTIONS", "UNANSWERABLE", "Answer", "Query", "QueryKind", "QueryLanguage", "check_answers",
            "read_questions", "read_unanswerable"]  # fmt: skip

@@ -25,6 +25,8 @@ from slipstream.ensemble.retrieval.evaluation.rankers import Ranked
 
 CUTOFF = 10
 RESAMPLES = 2_000
+FEWEST = 10
+"""Queries below which nothing is said about an interval: the draws repeat themselves."""
 _SEED = 20_240_711
 _TAIL = 2.5  # percent on either side
 
@@ -114,8 +116,10 @@ def difference(ours: Floats, theirs: Floats) -> Estimate:
 def ratio(ours: Floats, theirs: Floats) -> Estimate | None:
     """The ratio of the means of ``ours`` and ``theirs``, both [n] in the order of the same queries.
 
-    None where theirs is 0, or was in one of the resamples: there are too few queries then to say it.
+    None where n is below `FEWEST`, or theirs is 0 in one of the resamples: too few queries to say it.
     """
+    if len(ours) < FEWEST:
+        return None
     above, below = _resampled(ours), _resampled(theirs)
     if not (below > 0).all() or theirs.mean() == 0:
         return None
@@ -169,5 +173,6 @@ def as_ranks(values: Sequence[int]) -> Ranks:
     return array
 
 
-__all__ = ["CUTOFF", "RESAMPLES", "Abstention", "Estimate", "Floats", "Ranks", "Scores", "abstention", "as_ranks",
-           "declined", "difference", "first_right", "mean", "ratio", "reciprocal", "scores", "within"]  # fmt: skip
+__all__ = ["CUTOFF", "FEWEST", "RESAMPLES", "Abstention", "Estimate", "Floats", "Ranks", "Scores", "abstention",
+           "as_ranks", "declined", "difference", "first_right", "mean", "ratio", "reciprocal", "scores",
+           "within"]  # fmt: skip

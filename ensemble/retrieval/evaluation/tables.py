@@ -6,7 +6,7 @@ from itertools import groupby
 from rich.table import Table
 
 from slipstream.ensemble.retrieval.evaluation.report import Declining, Parity, Row
-from slipstream.ensemble.retrieval.evaluation.scores import Estimate
+from slipstream.ensemble.retrieval.evaluation.scores import FEWEST, Estimate
 
 
 def score_table(rows: Sequence[Row]) -> Table:
@@ -25,7 +25,7 @@ def score_table(rows: Sequence[Row]) -> Table:
                 f"{label} ({found.queries})" if label else "",
                 row.ranker,
                 f"{found.mrr.value:.3f}",
-                _interval(found.mrr, 3),
+                _interval(found.mrr, 3) if found.queries >= FEWEST else "too few",
                 *(f"{share.value:.3f}" for share in shares),
                 *_compared(row),
             )
