@@ -100,6 +100,17 @@ def test_nothing_a_server_runs_imports_a_training_library(room: str) -> None:
         assert not heavy, f"{path.relative_to(ROOT)} imports {heavy}"
 
 
+def test_a_server_does_not_know_that_it_is_measured() -> None:
+    evaluation = ROOT / "ensemble" / "retrieval" / "evaluation"
+    for room in ROOMS:
+        for path in sources(room):
+            inside = path.is_relative_to(evaluation)
+            measuring = {
+                name for name in imports(path) if is_within(name, ("slipstream.ensemble.retrieval.evaluation",))
+            }
+            assert inside or not measuring, f"{path.relative_to(ROOT)} imports {measuring}"
+
+
 def test_no_module_uses_pickle() -> None:
     for room in ROOMS:
         for path in sources(room):
