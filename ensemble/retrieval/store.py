@@ -50,7 +50,7 @@ class IndexHeld(StoreUnavailable):
 
 
 class VersionGone(StoreUnavailable):
-    """A version was removed while it was in use: two later ones were published in the meantime."""
+    """A version was removed while it was in use: later ones were published in the meantime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,18 @@ class VersionInfo:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """What a version holds of one file: an identity of its bytes, and the digests of its chunks."""
+
+    content: str
+    digests: Sequence[str]
+
+
+FileKey: TypeAlias = tuple[str, str]
+"""Repo and path of a file."""
+
+
 class Upserts(Protocol):
     """Where points go."""
 
@@ -115,10 +127,22 @@ class Writer(Upserts, Protocol):
     process left behind is never readable, and the next writer of the collection clears it away.
     """
 
-    def publish(self, **facts: Any) -> VersionInfo:
+    @property
+    def files(self) -> Mapping[FileKey, FileEntry]:
+        """The files whose chunks are in it already; none unless it started from another version."""
+        ...
+
+    def remove(self, files: Sequence[FileKey]) -> None:
+        """Take out the chunks of ``files``, which are of `files`."""
+        ...
+
+    def publish(self, contents: Mapping[FileKey, str] | None = None, *, keep: int = 2, **facts: Any) -> VersionInfo:
         """Finish (flush, build the vector index), then switch the collection to this version atomically.
 
-        ``facts`` join those that the writer was started with.
+        Args:
+            contents: the identity of each file's bytes, so that a later version can start from this one.
+            keep: how many versions that were made from a revision stay (`freshness.revisions.retained`).
+            facts: join those that the writer was started with.
         """
         ...
 
@@ -163,32 +187,62 @@ class VectorStore(Protocol):
         """
         ...
 
-    def check(self, collection: str) -> None:
+    def versions(self, collection: str) -> list[VersionInfo]:
+        """The published version, then the earlier ones that are kept, the last published first; damaged ones left out.
+
+        Raises:
+            CollectionNotFound: nothing of that name was published.
+        """
+        ...
+
+    def check(self, collection: str, version: str | None = None) -> None:
         """Compare what lies on the disk with what was published, also while a server holds it (a few 100 MB/s).
 
         Raises:
             CollectionNotFound: nothing of that name was published.
             IndexDamaged: naming the first file that is not as it was.
+            VersionGone: ``version`` is not kept any more.
         """
         ...
 
-    def reader(self, collection: str) -> Reader:
-        """Open the published version; it stays readable when the next one is published.
+    def files(self, info: VersionInfo) -> Mapping[FileKey, FileEntry]:
+        """What a version remembers of its files; empty if it does not, and then none can start from it."""
+        ...
+
+    def reader(self, collection: str, version: str | None = None) -> Reader:
+        """Open the published version, or an earlier one; it stays readable when the next one is published.
 
         Raises:
             CollectionNotFound: nothing of that name was published.
+            VersionGone: ``version`` is not kept any more.
             IndexDamaged: its files are not what was published.
             IndexHeld: another process has it open.
             StoreUnavailable: the server does not answer.
         """
         ...
 
-    def writer(self, collection: str, embedder_digest: str, dimension: int, **facts: Any) -> Writer:
-        """Start the next version of ``collection``; one writer at a time, readers are not disturbed."""
+    def writer(
+        self, collection: str, embedder_digest: str, dimension: int, base: VersionInfo | None = None, **facts: Any
+    ) -> Writer:
+        """Start the next version of ``collection``; one writer at a time, readers are not disturbed.
+
+        It starts with what ``base`` holds if the store can do so (see `Writer.files`), else empty.
+        """
+        ...
+
+    def republish(self, info: VersionInfo, keep: int = 2) -> VersionInfo:
+        """Make a kept version the published one, as it is, with the facts of ``info``.
+
+        Raises:
+            VersionGone: it is not kept any more.
+            StoreUnavailable: another run is writing.
+        """
         ...
 
     def vectors(self, collection: str) -> "Mapping[str, NDArray[np.float32]]":
-        """Chunk digest -> dense vector [dimension] of the published version, empty when there is none or it is damaged.
+        """Chunk digest -> dense vector [dimension]; empty when nothing is published, or it is damaged.
+
+        Of the published version and, where that costs little, of the kept ones that the same embedder made.
 
         Works while a server holds the collection open, so that an indexer reuses the vectors of unchanged chunks.
         Whether they come from the same embedder is the caller's to check (`current`).

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import structlog
 
 from slipstream.ensemble.retrieval.edge.versions import CollectionFolder, FileLock
-from slipstream.ensemble.retrieval.hits import DENSE, FILTERED, SPARSE, point_id, to_payload
-from slipstream.ensemble.retrieval.store import IndexHeld, Point, StoreUnavailable, VersionInfo, remedy
+from slipstream.ensemble.retrieval.hits import DENSE, FILTERED, REPO, SPARSE, WITHIN, folders, point_id, to_payload
+from slipstream.ensemble.retrieval.store import FileKey, IndexHeld, Point, StoreUnavailable, VersionInfo, remedy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +71,30 @@ def upsert(shard: Any, points: Sequence[Point], vectors: "Sequence[NDArray[np.fl
         both: dict[str, Any] = {DENSE: dense, SPARSE: sparse}
         made.append(edge.Point(point_id(point.chunk), both, to_payload(point.chunk)))
     shard.update(edge.UpdateOperation.upsert_points(made))
+
+
+def load(path: Path) -> "qdrant_edge.EdgeShard":
+    """A shard that nobody else has open, to go on writing to it.
+
+    Raises:
+        StoreUnavailable: the engine does not take it.
+    """
+    import qdrant_edge as edge
+
+    with engine(f"{path} cannot be opened", "Build it anew."):
+        return edge.EdgeShard.load(str(path))
+
+
+def remove_files(shard: Any, files: Sequence[FileKey]) -> None:
+    """Delete the points of every file."""
+    import qdrant_edge as edge
+
+    for repo, path in files:
+        conditions = [
+            edge.FieldCondition(REPO, match=edge.MatchValue(repo)),
+            edge.FieldCondition(WITHIN, match=edge.MatchValue(folders(path)[-1])),
+        ]
+        shard.update(edge.UpdateOperation.delete_points_by_filter(edge.Filter(must=conditions)))
 
 
 def finish(shard: "qdrant_edge.EdgeShard", path: Path) -> int:

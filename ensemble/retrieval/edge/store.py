@@ -2,30 +2,30 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from slipstream.ensemble.contracts import Hit, SearchFilter
 from slipstream.ensemble.retrieval.edge import shard as shards
-from slipstream.ensemble.retrieval.edge.vectors import VectorWriter, read_vectors
+from slipstream.ensemble.retrieval.edge.files import read_files
+from slipstream.ensemble.retrieval.edge.vectors import Vectors, segments
 from slipstream.ensemble.retrieval.edge.versions import CollectionFolder, FileLock, remove_tree
+from slipstream.ensemble.retrieval.edge.writer import EdgeWriter, writing
 from slipstream.ensemble.retrieval.hits import DENSE, SPARSE, Candidate, candidates, conditions, fuse, to_point
 from slipstream.ensemble.retrieval.store import (
     CollectionNameInvalid,
     CollectionNotFound,
     DenseVector,
+    FileEntry,
+    FileKey,
     IndexDamaged,
     Point,
     SparseVector,
     StoreUnavailable,
     VersionInfo,
-    Writer,
     checked,
-    closed,
     new_version,
     not_found,
 )
@@ -57,50 +57,77 @@ class EdgeStore:
     def current(self, collection: str) -> VersionInfo:
         return CollectionFolder(self._index_dir, collection).current()[0]
 
-    def check(self, collection: str) -> None:
+    def versions(self, collection: str) -> list[VersionInfo]:
         folder = CollectionFolder(self._index_dir, collection)
-        info, expected = folder.current()
+        return folder.versions() or [folder.current()[0]]
+
+    def check(self, collection: str, version: str | None = None) -> None:
+        folder = CollectionFolder(self._index_dir, collection)
+        info, expected = folder.current() if version is None else folder.kept(version)
         folder.check(info, expected.shard)
 
-    def reader(self, collection: str) -> "EdgeReader":
+    def files(self, info: VersionInfo) -> Mapping[FileKey, FileEntry]:
+        folder = CollectionFolder(self._index_dir, info.collection)
+        try:
+            return read_files(folder.version_path(info.version))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            log.warning("index.files_damaged", collection=info.collection, error=str(error))
+            return {}
+
+    def reader(self, collection: str, version: str | None = None) -> "EdgeReader":
         folder = CollectionFolder(self._index_dir, collection)
         while True:
-            info, expected = folder.current()
+            info, expected = folder.current() if version is None else folder.kept(version)
             try:
                 return EdgeReader(info, shards.SharedShard.open(folder, info, expected.shard))
             except FileNotFoundError as error:
                 folder.raise_if_current(info.version, error)
 
-    def writer(self, collection: str, embedder_digest: str, dimension: int, **facts: Any) -> "EdgeWriter":
+    def writer(
+        self, collection: str, embedder_digest: str, dimension: int, base: VersionInfo | None = None, **facts: Any
+    ) -> EdgeWriter:
         folder = CollectionFolder(self._index_dir, collection)
         info = VersionInfo(collection, new_version(), embedder_digest, dimension, 0, facts)
-        with _writing(folder):
+        with writing(folder):
             folder.path.mkdir(parents=True, exist_ok=True)
             lock = _exclusive(folder)
             try:
                 folder.clear_leftovers()
-                return EdgeWriter(folder, info, lock)
+                return EdgeWriter(folder, info, lock, base)
             except BaseException:
                 lock.release()
                 raise
 
+    def republish(self, info: VersionInfo, keep: int = 2) -> VersionInfo:
+        folder = CollectionFolder(self._index_dir, info.collection)
+        with writing(folder):
+            lock = _exclusive(folder)
+            try:
+                folder.republish(info, keep)
+                folder.prune()
+            finally:
+                lock.release()
+        return info
+
     def vectors(self, collection: str) -> "Mapping[str, NDArray[np.float32]]":
         folder = CollectionFolder(self._index_dir, collection)
         try:
-            info, expected = folder.current()
-            folder.check_vectors(info, expected.vectors)
-            return read_vectors(folder.version_path(info.version), info.dimension)
-        except CollectionNotFound:
+            current, _ = folder.current()
+            found, seen = Vectors(current.dimension), set[str]()
+            for info in folder.versions():
+                if info.embedder_digest == current.embedder_digest:
+                    _add_vectors(folder, info, found, seen)
+        except (CollectionNotFound, IndexDamaged):
             return {}
-        except (IndexDamaged, OSError, ValueError) as error:
-            log.warning("index.vectors_damaged", collection=collection, error=str(error))
-            return {}
+        return found
 
     def drop(self, collection: str) -> None:
         folder = CollectionFolder(self._index_dir, collection)
         if not folder.path.is_dir():
             raise not_found(collection)
-        with _writing(folder):
+        with writing(folder):
             lock = _exclusive(folder)
             try:
                 remove_tree(folder.path)
@@ -163,55 +190,17 @@ class EdgeReader:
             yield self._shard.engine
 
 
-class EdgeWriter(Writer):
-    """A version in a folder of its own that no reader knows, until it is whole."""
-
-    def __init__(self, folder: CollectionFolder, info: VersionInfo, lock: FileLock) -> None:
-        self._folder = folder
-        self._info = info
-        self._lock = lock
-        self._path = folder.building_path(info.version)
-        self._path.mkdir()
-        self._vectors = VectorWriter(self._path)
-        self._shard: Any = shards.create(self._path / "shard", info.dimension)
-
-    def upsert(self, points: Sequence[Point]) -> None:
-        vectors = [checked(self._info, point.dense) for point in points]
-        with _writing(self._folder):
-            shards.upsert(self._open_shard(), points, vectors)
-            self._vectors.append([point.chunk.digest for point in points], vectors)
-
-    def publish(self, **facts: Any) -> VersionInfo:
-        with _writing(self._folder):
-            chunks = shards.finish(self._open_shard(), self._path / "shard")
-            self._vectors.close()
-            self._info = replace(self._info, chunks=chunks, facts={**self._info.facts, **facts})
-            self._folder.publish(self._info)
-            self._shard = None
-            self._folder.prune()
-        self._lock.release()
-        log.info("index.published", collection=self._info.collection, version=self._info.version, chunks=chunks)
-        return self._info
-
-    def discard(self) -> None:
-        if self._shard is not None:
-            with suppress(Exception):
-                self._shard.close()
-            self._shard = None
-            self._vectors.close()
-            rmtree(self._path, ignore_errors=True)
-        self._lock.release()
-
-    def _open_shard(self) -> Any:
-        if self._shard is None:
-            raise closed(self._info)
-        return self._shard
-
-
-def _writing(folder: CollectionFolder) -> Any:
-    return shards.engine(
-        f"The index of {folder.collection!r} cannot be written", f"Check space and permissions of {folder.path}."
-    )
+def _add_vectors(folder: CollectionFolder, info: VersionInfo, found: Vectors, seen: set[str]) -> None:
+    """Add the vectors of a version to ``found``, but for the segments that were ``seen`` in another one."""
+    try:
+        _, expected = folder.kept(info.version)
+        folder.check_indexer_files(info, expected.indexer)
+        for segment in segments(folder.version_path(info.version)):
+            if segment.name not in seen:
+                seen.add(segment.name)
+                found.add(segment)
+    except (StoreUnavailable, OSError, ValueError) as error:
+        log.warning("index.vectors_damaged", collection=info.collection, version=info.version, error=str(error))
 
 
 def _exclusive(folder: CollectionFolder) -> FileLock:

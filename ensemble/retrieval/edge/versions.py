@@ -3,18 +3,19 @@
 ::
 
     index/<collection>/
-        CURRENT                the version that is published, and the one before it
+        CURRENT                the version that is published, and those that are kept, the last published first
         WRITER.lock            held by the process that builds the next version
         .building-<version>/   under construction; cleared by the next writer if its process dies
         <version>/
-            version.json       `VersionInfo`, and the checksums of the files of the shard, and of the vectors
+            version.json       `VersionInfo`, and the checksums of the files of the shard, and of what the indexer needs
             READER.lock        held by the one process that has the shard open
             shard/             Qdrant Edge
-            vectors.f32        dense vectors, float32, one row per line of digests.txt
-            digests.txt
+            vectors/           see `edge.vectors`
+            files.txt          see `edge.files`
 
-Everything is built aside, brought to the disk and renamed. A version is removed when it is neither the current one nor
-the one before it (a reader may have read the pointer just now) and nobody has it open.
+Everything is built aside, brought to the disk and renamed. Versions share files that are equal, by links: nobody
+writes to a published one. A version is removed when it is not kept (`freshness.revisions.retained`) and nobody has it
+open.
 """
 
 import fcntl
@@ -24,14 +25,17 @@ import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from slipstream.ensemble.disk import sync
-from slipstream.ensemble.retrieval.edge.vectors import VECTOR_FILES
+from slipstream.ensemble.retrieval.edge import files, vectors
+from slipstream.ensemble.retrieval.edge.copying import share_equal
+from slipstream.ensemble.retrieval.freshness.revisions import retained
 from slipstream.ensemble.retrieval.store import (
     IndexDamaged,
+    VersionGone,
     VersionInfo,
     check_name,
     is_version,
@@ -77,7 +81,7 @@ class Checksums(NamedTuple):
     """CRC-32 of a version's files by name: those that a reader needs, and those that only the next indexer does."""
 
     shard: dict[str, int]
-    vectors: dict[str, int]
+    indexer: dict[str, int]
 
 
 class CollectionFolder:
@@ -100,7 +104,7 @@ class CollectionFolder:
         return FileLock(self.path / version / "READER.lock")
 
     def pointer(self) -> list[str]:
-        """The published version, then the one before it if there was one; empty if nothing was published.
+        """The published version, then those kept, the last published first; empty if nothing was published.
 
         Raises:
             IndexDamaged: the pointer is there and says nothing sensible.
@@ -129,11 +133,38 @@ class CollectionFolder:
                 self.raise_if_current(pointer[0], error)
         raise not_found(self.collection)
 
+    def kept(self, version: str) -> tuple[VersionInfo, Checksums]:
+        """A version that is kept, with the checksums of its files.
+
+        Raises:
+            CollectionNotFound: nothing was published.
+            VersionGone: it is not kept.
+            IndexDamaged: pointer or facts are damaged.
+        """
+        pointer = self.pointer()
+        if not pointer:
+            raise not_found(self.collection)
+        try:
+            if version in pointer:
+                return self._read_facts(version)
+        except FileNotFoundError:
+            pass
+        raise VersionGone(f"Version {version} of {self.collection!r} is not kept any more", "Search again.")
+
+    def versions(self) -> list[VersionInfo]:
+        """The published version and those kept, the last published first; damaged ones are left out."""
+        found = []
+        for version in self.pointer():
+            with suppress(FileNotFoundError, IndexDamaged):
+                found.append(self._read_facts(version)[0])
+        return found
+
     def _read_facts(self, version: str) -> tuple[VersionInfo, Checksums]:
         text = (self.version_path(version) / "version.json").read_text(encoding="utf-8")
         try:
             fields: dict[str, Any] = json.loads(text)
-            expected = Checksums(dict(fields.pop("checksums")), dict(fields.pop("vector_checksums", {})))
+            expected = Checksums(dict(fields.pop("checksums")), dict(fields.pop("indexer_checksums", {})))
+            fields.pop("vector_checksums", None)  # of versions that were made before there were kept ones
             info = VersionInfo(**fields)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self.damaged(f"version.json of {version} is damaged") from error
@@ -152,34 +183,47 @@ class CollectionFolder:
             wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
             raise self.damaged(f"version {info.version}, {wrong[0]} (and {len(wrong) - 1} more files)")
 
-    def check_vectors(self, info: VersionInfo, expected: Mapping[str, int]) -> None:
-        """Compare the vectors beside a version with their checksums; without any, nobody can say what they are.
+    def check_indexer_files(self, info: VersionInfo, expected: Mapping[str, int]) -> None:
+        """Compare vectors and files list of a version with their checksums; without any, nobody can say what they are.
 
         Raises:
             IndexDamaged: they are not what was published.
             OSError: a file is missing.
         """
-        if dict(_vector_checksums(self.version_path(info.version))) != expected:
+        if not expected or dict(_indexer_checksums(self.version_path(info.version))) != expected:
             raise self.damaged(f"the vectors of version {info.version}")
 
-    def publish(self, info: VersionInfo) -> None:
+    def publish(self, info: VersionInfo, keep: int, base: VersionInfo | None = None) -> None:
         """Bring the folder under construction to the disk, rename it, and point the collection at it."""
         building = self.building_path(info.version)
-        facts = asdict(info) | {
-            "checksums": dict(checksums(building / "shard")),
-            "vector_checksums": dict(_vector_checksums(building)),
-        }
-        (building / "version.json").write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+        expected = Checksums(dict(checksums(building / "shard")), dict(_indexer_checksums(building)))
+        if base is not None:
+            before = self.kept(base.version)[1]
+            share_equal(building / "shard", expected.shard, self.version_path(base.version) / "shard", before.shard)
+        _write_facts(building, info, expected)
         (building / "READER.lock").touch()
         for folder, _, names in os.walk(building):
             for name in (*names, "."):
                 sync(Path(folder) / name)
-        before: list[str] = []
-        with suppress(IndexDamaged):  # this version repairs it
-            before = self.pointer()[:1]
         building.rename(self.version_path(info.version))
+        self._point_at(info, keep)
+
+    def republish(self, info: VersionInfo, keep: int) -> None:
+        """Point the collection at a version that is kept, which remembers the facts of ``info`` from now on.
+
+        Raises:
+            VersionGone: it is not kept.
+        """
+        remembered, expected = self.kept(info.version)
+        _write_facts(self.version_path(info.version), replace(remembered, facts=info.facts), expected)
+        self._point_at(info, keep)
+
+    def _point_at(self, info: VersionInfo, keep: int) -> None:
+        others: list[VersionInfo] = []
+        with suppress(IndexDamaged):  # this version repairs it
+            others = [other for other in self.versions() if other.version != info.version]
         aside = self.path / ".CURRENT"
-        aside.write_text("\n".join([info.version, *before]) + "\n", encoding="ascii")
+        aside.write_text("\n".join(retained([info, *others], keep)) + "\n", encoding="ascii")
         sync(aside)
         sync(self.path)
         aside.replace(self.path / "CURRENT")
@@ -225,8 +269,18 @@ def checksums(folder: Path) -> Iterator[tuple[str, int]]:
         yield path.relative_to(folder).as_posix(), _checksum(path)
 
 
-def _vector_checksums(folder: Path) -> Iterator[tuple[str, int]]:
-    return ((name, _checksum(folder / name)) for name in VECTOR_FILES)
+def _indexer_checksums(folder: Path) -> Iterator[tuple[str, int]]:
+    yield files.NAME, _checksum(folder / files.NAME)
+    yield from checksums(folder / vectors.FOLDER)
+
+
+def _write_facts(folder: Path, info: VersionInfo, expected: Checksums) -> None:
+    facts = asdict(info) | {"checksums": expected.shard, "indexer_checksums": expected.indexer}
+    aside = folder / ".version.json"
+    aside.write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+    sync(aside)
+    aside.replace(folder / "version.json")
+    sync(folder)
 
 
 def _checksum(path: Path) -> int:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from slipstream.ensemble.retrieval.freshness.revisions import retained
 from slipstream.ensemble.retrieval.store import (
     CollectionNameInvalid,
     StoreUnavailable,
@@ -55,12 +56,26 @@ class Connection:
                     "Choose another name with --collection.",
                 )
 
-    def publish(self, info: VersionInfo) -> None:
+    def kept(self, collection: str) -> list[VersionInfo]:
+        """The published version, then the earlier ones that are kept, the last published first."""
+        published = self.published(collection)
+        if published is None:
+            return []
+        found = [to_info(published)]
+        with self.reaching() as client:
+            for version in _kept(published)[1:]:
+                facts = metadata(client, physical(collection, version))
+                if facts is not None:
+                    found.append(to_info(facts))
+        return found
+
+    def publish(self, info: VersionInfo, keep: int) -> None:
         """Point the alias of the collection at the version ``info``; searches see it from the next request on."""
         from qdrant_client import models
 
+        others = [other for other in self.kept(info.collection) if other.version != info.version]
         before = self.published(info.collection)
-        facts = asdict(info) | {"previous": before and before["version"]}
+        facts = asdict(info) | {"kept": retained([info, *others], keep)}
         target = models.CreateAlias(collection_name=physical(info.collection, info.version), alias_name=info.collection)
         switch: list[models.AliasOperations] = [models.CreateAliasOperation(create_alias=target)]
         if before is not None:
@@ -71,9 +86,9 @@ class Connection:
             client.update_collection_aliases(switch)
 
     def prune(self, collection: str) -> None:
-        """Remove versions that no reader can need (older than the previous one) and what dead writers left."""
+        """Remove versions that are not kept and what dead writers left."""
         published = self.published(collection)
-        keep = () if published is None else (published["version"], published["previous"])
+        keep = [] if published is None else _kept(published)
         with self.reaching() as client:
             for version in versions(client, collection):
                 old = datetime.now(UTC) - made_at(version) >= self._abandoned_after
@@ -155,6 +170,11 @@ def _says_why(content: bytes) -> bool:
 
 def to_info(facts: Mapping[str, Any]) -> VersionInfo:
     return VersionInfo(**{name: facts[name] for name in VersionInfo.__dataclass_fields__})
+
+
+def _kept(facts: Mapping[str, Any]) -> list[str]:
+    """The versions that stay, as the published one remembers them; one made before there were any knows its last."""
+    return list(facts.get("kept") or filter(None, (facts["version"], facts.get("previous"))))
 
 
 def _is_published(client: "QdrantClient", name: str) -> bool:

@@ -19,8 +19,11 @@ from slipstream.ensemble.retrieval.server.writer import ServerShare, ServerWrite
 from slipstream.ensemble.retrieval.store import (
     CollectionNotFound,
     DenseVector,
+    FileEntry,
+    FileKey,
     Point,
     SparseVector,
+    VersionGone,
     VersionInfo,
     check_name,
     checked,
@@ -62,18 +65,44 @@ class ServerStore:
             raise not_found(collection)
         return to_info(facts)
 
-    def check(self, collection: str) -> None:
+    def versions(self, collection: str) -> list[VersionInfo]:
+        kept = self._connection.kept(collection)
+        if not kept:
+            raise not_found(collection)
+        return kept
+
+    def check(self, collection: str, version: str | None = None) -> None:
         """The server answers for its own disk; that the collection is there is all there is to see from here."""
-        self.current(collection)
+        self._info(collection, version)
 
-    def reader(self, collection: str) -> "ServerReader":
-        return ServerReader(self._connection, self.current(collection))
+    def files(self, info: VersionInfo) -> Mapping[FileKey, FileEntry]:
+        """Nothing: a version on a server is always built whole, from vectors that are known."""
+        return {}
 
-    def writer(self, collection: str, embedder_digest: str, dimension: int, **facts: Any) -> "ServerWriter":
+    def reader(self, collection: str, version: str | None = None) -> "ServerReader":
+        return ServerReader(self._connection, self._info(collection, version))
+
+    def _info(self, collection: str, version: str | None) -> VersionInfo:
+        if version is None:
+            return self.current(collection)
+        found = [info for info in self.versions(collection) if info.version == version]
+        if not found:
+            raise VersionGone(f"Version {version} of {collection!r} is not kept any more", "Search again.")
+        return found[0]
+
+    def writer(
+        self, collection: str, embedder_digest: str, dimension: int, base: VersionInfo | None = None, **facts: Any
+    ) -> ServerWriter:
         info = VersionInfo(check_name(collection), new_version(), embedder_digest, dimension, 0, facts)
         self._connection.check_free(collection)
         self._connection.prune(collection)
         return ServerWriter(self._connection, info)
+
+    def republish(self, info: VersionInfo, keep: int = 2) -> VersionInfo:
+        self._info(info.collection, info.version)
+        self._connection.publish(info, keep)
+        self._connection.prune(info.collection)
+        return info
 
     def share(self, info: VersionInfo) -> ServerShare:
         """A part in the version ``info`` that a writer, in whatever process, has under construction."""
@@ -102,7 +131,7 @@ class ServerStore:
 
 
 class ServerReader:
-    """A published version. It holds nothing open; the version stays until two more are published."""
+    """A published version. It holds nothing open; the version stays as long as it is kept."""
 
     def __init__(self, connection: Connection, info: VersionInfo) -> None:
         self.info = info

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,16 @@ import structlog
 
 from slipstream.ensemble.retrieval.hits import DENSE, FILTERED, SPARSE, point_id, to_payload
 from slipstream.ensemble.retrieval.server.connection import METADATA, Connection, physical
-from slipstream.ensemble.retrieval.store import Point, StoreUnavailable, VersionInfo, Writer, checked, closed
+from slipstream.ensemble.retrieval.store import (
+    FileEntry,
+    FileKey,
+    Point,
+    StoreUnavailable,
+    VersionInfo,
+    Writer,
+    checked,
+    closed,
+)
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -79,13 +88,20 @@ class ServerWriter(ServerShare, Writer):
         self._check_open()
         super().upsert(points)
 
-    def publish(self, **facts: Any) -> VersionInfo:
+    @property
+    def files(self) -> Mapping[FileKey, FileEntry]:
+        return {}
+
+    def remove(self, files: Sequence[FileKey]) -> None:
+        """There is nothing to remove: it started empty."""
+
+    def publish(self, contents: Mapping[FileKey, str] | None = None, *, keep: int = 2, **facts: Any) -> VersionInfo:
         self._check_open()
         with self._connection.reaching() as client:
             _wait_indexed(client, self._physical)
             chunks = client.count(self._physical, exact=True).count
         self._info = replace(self._info, chunks=chunks, facts={**self._info.facts, **facts})
-        self._connection.publish(self._info)
+        self._connection.publish(self._info, keep)
         self._open = False
         self._connection.prune(self._info.collection)
         log.info(

@@ -1,0 +1,1 @@
+"""Keeping a collection at what a git repository holds: its revisions named, followed, and asked for."""
