@@ -173,9 +173,9 @@ def _cluster(workforce: Workforce) -> "Iterator[_Cluster]":
     try:
         if workforce.address is None:
             cores = max(workforce.workers or 1, len(os.sched_getaffinity(0)))
-            ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
+            ray.init("local", num_cpus=cores, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
         else:
-            ray.init(address=workforce.address, **quiet)
+            ray.init(workforce.address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise _unavailable(workforce.address or "this machine", error) from error
     try:

@@ -7,6 +7,7 @@ coordinator, and the server. The embedder comes with the task, so a worker's mac
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from slipstream import EnvironmentFault, __version__
 from slipstream.ensemble.embedder import Embedder
 from slipstream.ensemble.retrieval.index import Run
+from slipstream.ensemble.retrieval.server.writer import ServerShare
 from slipstream.ensemble.retrieval.sources import shaping_code
 from slipstream.ensemble.retrieval.store import VersionInfo
 from slipstream.ensemble.retrieval.stores import open_server
@@ -75,28 +77,35 @@ class ShareReport:
 class ShareIndexer:
     """Indexes one share of files after the other, with ``threads`` embedding at a time.
 
-    Raises:
-        WorkerUnfit: chunker, terms or grammars here are not the coordinator's.
+    It gets ready with its first share, since Ray tells an error of an actor's making as a worker that died.
     """
 
     def __init__(self, assignment: Assignment, known: KnownVectors, threads: int) -> None:
-        if assignment.shaping_code != shaping_code():
+        self._assignment = assignment
+        self._threads = threads
+        self._known = dict(zip(known.digests, known.rows, strict=True))
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        if self._assignment.shaping_code != shaping_code():
             raise WorkerUnfit(
                 f"{socket.gethostname()} runs another chunker or other grammars (Slipstream {__version__})",
                 "Install the same Slipstream with the same constraints.txt on every machine.",
             )
         with TemporaryDirectory(prefix="slipstream-embedder-") as folder:
-            for name, data in assignment.embedder.items():
+            for name, data in self._assignment.embedder.items():
                 (Path(folder) / name).write_bytes(data)
-            self._embedder = Embedder(Path(folder), threads)  # reads all of it now
-        self._known = dict(zip(known.digests, known.rows, strict=True))
-        self._part = open_server(assignment.url, assignment.api_key).share(assignment.version)
+            return Embedder(Path(folder), self._threads)  # reads all of it now
+
+    @cached_property
+    def _part(self) -> ServerShare:
+        return open_server(self._assignment.url, self._assignment.api_key).share(self._assignment.version)
 
     def take(self, files: Sequence[SourceFile]) -> ShareReport:
         """Chunk, embed and write ``files``. To do it again, after a worker was lost, changes nothing.
 
         Raises:
-            WorkerUnfit: the sources are not at the coordinator's place on this machine.
+            WorkerUnfit: chunker, terms or grammars here are not the coordinator's, or the sources are at another place.
             StoreUnavailable: the server does not answer, or the version is gone.
         """
         missing = [file for file in files if not file.absolute.exists()]

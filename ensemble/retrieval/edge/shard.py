@@ -16,6 +16,7 @@ import structlog
 from slipstream.ensemble.retrieval.edge.versions import CollectionFolder, FileLock
 from slipstream.ensemble.retrieval.hits import DENSE, FILTERED, REPO, SPARSE, WITHIN, folders, point_id, to_payload
 from slipstream.ensemble.retrieval.store import FileKey, IndexHeld, Point, StoreUnavailable, VersionInfo, remedy
+from slipstream.ensemble.retrieval.vector_index import DEFAULT, FULL_SCAN_KB, Quantization, VectorIndex
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 log = structlog.get_logger(__name__)
-
-# Up to this size a segment is scanned, exactly and in parallel: 3 ms for 20,000 chunks of 384 dimensions on two cores,
-# where an HNSW graph takes 7 s to build and 2 ms to ask.
-SCANNED_UP_TO_KB = 32_000
 
 
 @contextmanager
@@ -42,21 +39,38 @@ def engine(message: str, what_next: str) -> Iterator[None]:
         raise StoreUnavailable(f"{message}: {error}", what_next) from error
 
 
+def config(dimension: int, index: VectorIndex) -> "qdrant_edge.EdgeConfig":
+    """What a shard is: no write-ahead log, since nothing is read before it is whole."""
+    import qdrant_edge as edge
+
+    quantizations = {
+        Quantization.NONE: lambda: None,
+        Quantization.INT8: lambda: edge.ScalarQuantizationConfig(edge.ScalarType.Int8, quantile=0.99, always_ram=True),
+        Quantization.BINARY: lambda: edge.BinaryQuantizationConfig(always_ram=True),
+    }
+    dense = edge.EdgeVectorParams(
+        size=dimension,
+        distance=edge.Distance.Cosine,
+        hnsw_config=edge.HnswIndexConfig(index.m, index.ef, FULL_SCAN_KB),
+        quantization_config=quantizations[index.quantization](),
+    )
+    return edge.EdgeConfig(
+        vectors={DENSE: dense},
+        sparse_vectors={SPARSE: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
+        optimizers=edge.EdgeOptimizersConfig(indexing_threshold=index.scanned_up_to_kb),
+        wal_enabled=False,
+    )
+
+
 def create(path: Path, dimension: int) -> "qdrant_edge.EdgeShard":
-    """An empty shard for one version: no write-ahead log, since nothing is read before it is whole.
+    """An empty shard for one version.
 
     The fields that searches filter by are indexed first, so that the HNSW graph gets links along them.
     """
     import qdrant_edge as edge
 
-    config = edge.EdgeConfig(
-        vectors={DENSE: edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine)},
-        sparse_vectors={SPARSE: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
-        optimizers=edge.EdgeOptimizersConfig(indexing_threshold=SCANNED_UP_TO_KB),
-        wal_enabled=False,
-    )
     path.mkdir()
-    shard = edge.EdgeShard.create(str(path), config)
+    shard = edge.EdgeShard.create(str(path), config(dimension, DEFAULT))
     for name in FILTERED:
         shard.update(edge.UpdateOperation.create_field_index(name, edge.PayloadSchemaType.Keyword))
     return shard
@@ -90,7 +104,7 @@ def remove_files(shard: Any, files: Sequence[FileKey]) -> None:
     import qdrant_edge as edge
 
     for repo, path in files:
-        conditions = [
+        conditions: list[Any] = [
             edge.FieldCondition(REPO, match=edge.MatchValue(repo)),
             edge.FieldCondition(WITHIN, match=edge.MatchValue(folders(path)[-1])),
         ]

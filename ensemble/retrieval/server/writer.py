@@ -21,9 +21,10 @@ from slipstream.ensemble.retrieval.store import (
     checked,
     closed,
 )
+from slipstream.ensemble.retrieval.vector_index import DEFAULT, FULL_SCAN_KB, Quantization
 
 if TYPE_CHECKING:
-    from qdrant_client import QdrantClient
+    from qdrant_client import QdrantClient, models
 
 log = structlog.get_logger(__name__)
 
@@ -72,8 +73,9 @@ class ServerWriter(ServerShare, Writer):
             warnings.simplefilter("ignore", UserWarning)
             client.create_collection(
                 self._physical,
-                vectors_config={DENSE: models.VectorParams(size=info.dimension, distance=models.Distance.COSINE)},
+                vectors_config={DENSE: _vector_params(info.dimension)},
                 sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+                optimizers_config=models.OptimizersConfigDiff(indexing_threshold=DEFAULT.scanned_up_to_kb),
                 metadata={METADATA: asdict(info) | {"published": False}},
             )
             for name in FILTERED:
@@ -121,6 +123,24 @@ class ServerWriter(ServerShare, Writer):
     def _check_open(self) -> None:
         if not self._open:
             raise closed(self._info)
+
+
+def _vector_params(dimension: int) -> "models.VectorParams":
+    from qdrant_client import models
+
+    quantizations: dict[Quantization, models.QuantizationConfig | None] = {
+        Quantization.NONE: None,
+        Quantization.INT8: models.ScalarQuantization(
+            scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
+        ),
+        Quantization.BINARY: models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True)),
+    }
+    return models.VectorParams(
+        size=dimension,
+        distance=models.Distance.COSINE,
+        hnsw_config=models.HnswConfigDiff(m=DEFAULT.m, ef_construct=DEFAULT.ef, full_scan_threshold=FULL_SCAN_KB),
+        quantization_config=quantizations[DEFAULT.quantization],
+    )
 
 
 def _wait_indexed(client: "QdrantClient", name: str) -> None:

@@ -49,6 +49,14 @@ class Corpus:
     cosines: NDArray[np.float64]
     moves: Vectors
 
+    def describe(self) -> str:
+        low, middle, high = np.percentile(self.cosines, (10, 50, 90))
+        return (
+            f"{len(self.chunks):,} real ones, the rest copies with {len(self.names):,} names renamed; a copy's vector is "
+            f"its original's, moved as {len(self.cosines)} really embedded renamed chunks lie from theirs (cosine "
+            f"{middle:.2f}, 10% below {low:.2f}, 10% above {high:.2f})"
+        )
+
     def points(self, count: int) -> Iterator[Point]:
         """``count`` points: the real ones, then copy after copy of them; the same ones for equal arguments."""
         generator = np.random.default_rng(SEED)

@@ -1,6 +1,7 @@
 """Several workers make the collection that one process makes, or none; a fake Qdrant server takes their points."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -83,6 +84,26 @@ def assignment(url: str, folder: Path, **other: Any) -> Assignment:
 
 NOTHING_KNOWN = KnownVectors.of({})
 
+_HEAD = """
+import os, sys, ray
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+print(ray.init("local", num_cpus=2, _node_ip_address="127.0.0.1", **quiet).address_info["gcs_address"], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a Ray cluster with two cores, which ends with this module."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as head:
+        assert head.stdout is not None
+        yield head.stdout.readline().strip()
+        head.communicate(timeout=60)
+
+
 # What cannot be done is said before anything is started.
 
 
@@ -134,8 +155,9 @@ def test_shares_keep_the_order_and_balance_the_bytes(sizes: tuple[int, ...], cou
 
 
 def test_a_worker_with_another_chunker_is_refused(server: tuple[str, FakeQdrant], folder: Path) -> None:
+    worker = ShareIndexer(assignment(server[0], folder, shaping_code="older"), NOTHING_KNOWN, 1)
     with pytest.raises(WorkerUnfit, match="another chunker"):
-        ShareIndexer(assignment(server[0], folder, shaping_code="older"), NOTHING_KNOWN, 1)
+        worker.take([SourceFile("here.py", folder, "r", 1)])
 
 
 def test_a_worker_that_does_not_see_the_sources_says_so(server: tuple[str, FakeQdrant], folder: Path) -> None:
@@ -156,15 +178,21 @@ def test_a_share_that_is_done_twice_is_there_once(
     assert collection.info()["points_count"] == len(reports[0].digests) == 2
 
 
-# Two workers of a Ray cluster on this machine.
+# Two workers, in a Ray cluster.
+
+
+def test_without_an_address_the_workers_run_on_this_machine(
+    server: tuple[str, FakeQdrant], folder: Path, forest: list[Path]
+) -> None:
+    assert index(forest[1:], server[0], folder, Workforce(2)).chunks == len(content(server[0], NAME)) > 5
 
 
 def test_two_workers_make_the_collection_that_one_process_makes(
-    server: tuple[str, FakeQdrant], folder: Path, forest: list[Path]
+    server: tuple[str, FakeQdrant], folder: Path, forest: list[Path], cluster: str
 ) -> None:
     url = server[0]
     alone = index(forest, url, folder, name="alone")
-    shared = index(forest, url, folder, Workforce(2), name="shared")
+    shared = index(forest, url, folder, Workforce(2, cluster), name="shared")
     same = {"collection": "", "version": "", "seconds": 0.0}
     assert replace(shared, **same) == replace(alone, **same)
     one, other = content(url, "alone"), content(url, "shared")
@@ -177,15 +205,15 @@ def test_two_workers_make_the_collection_that_one_process_makes(
     facts = [open_server(url, None).current(name).facts for name in ("alone", "shared")]
     assert facts[0] == facts[1]
 
-    again = index(forest, url, folder, Workforce(2), name="shared")
+    again = index(forest, url, folder, Workforce(2, cluster), name="shared")
     assert again.unchanged
     write(forest[0] / "deep" / "cart_0.py", function("add_0"), function("renamed"))
-    later = index(forest, url, folder, Workforce(2), name="shared")
+    later = index(forest, url, folder, Workforce(2, cluster), name="shared")
     assert (later.embedded, later.reused, later.removed) == (1, alone.chunks - 1, 1)
 
 
 def test_what_fails_in_a_worker_ends_the_run_and_publishes_nothing(
-    server: tuple[str, FakeQdrant], folder: Path, forest: list[Path]
+    server: tuple[str, FakeQdrant], folder: Path, forest: list[Path], cluster: str
 ) -> None:
     url, qdrant = server
     taken: list[str] = []
@@ -197,14 +225,14 @@ def test_what_fails_in_a_worker_ends_the_run_and_publishes_nothing(
 
     qdrant.before_upsert = full_from_the_third_on
     with pytest.raises(StoreUnavailable, match="No space left"):
-        index(forest, url, folder, Workforce(2))
+        index(forest, url, folder, Workforce(2, cluster))
     assert len(taken) > 2
     assert published(url) == []
     assert not qdrant.collections
 
 
 def test_a_share_whose_worker_died_is_done_by_another_one(
-    server: tuple[str, FakeQdrant], folder: Path, forest: list[Path]
+    server: tuple[str, FakeQdrant], folder: Path, forest: list[Path], cluster: str
 ) -> None:
     url, qdrant = server
     killed: list[int] = []
@@ -215,20 +243,20 @@ def test_a_share_whose_worker_died_is_done_by_another_one(
             os.kill(killed[0], 9)
 
     qdrant.before_upsert = kill_the_first_writer
-    report = index(forest, url, folder, Workforce(2))
+    report = index(forest, url, folder, Workforce(2, cluster))
     assert killed
     assert report.chunks == len(content(url, NAME)) > 20
-    qdrant.before_upsert = lambda name: None
-    assert content(url, NAME).keys() == (index(forest, url, folder, name="alone") and content(url, "alone").keys())
+    index(forest, url, folder, name="alone")
+    assert content(url, NAME).keys() == content(url, "alone").keys()
 
 
 def test_a_share_that_kills_every_worker_ends_the_run_and_publishes_nothing(
-    server: tuple[str, FakeQdrant], folder: Path, forest: list[Path]
+    server: tuple[str, FakeQdrant], folder: Path, forest: list[Path], cluster: str
 ) -> None:
     url, qdrant = server
     qdrant.before_upsert = lambda name: os.kill(_worker_process(), 9)
     with pytest.raises(WorkerLost):
-        index(forest, url, folder, Workforce(1))
+        index(forest, url, folder, Workforce(1, cluster))
     assert published(url) == []
 
 

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from slipstream.ensemble.retrieval.edge import EdgeStore
 from slipstream.ensemble.retrieval.store import CollectionNotFound, IndexDamaged, StoreUnavailable
+from slipstream.ensemble.retrieval.vector_index import DEFAULT
 from tests.ensemble.retrieval.corpus import DIMENSION, EMBEDDER, paths, point, publish, search
 
 ROOT = Path(__file__).parents[3]
@@ -238,7 +240,7 @@ def test_strangers_in_the_index_folder_are_no_collections(store: EdgeStore, inde
 def test_a_graph_finds_three_among_thousands_too(
     store: EdgeStore, index_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slipstream.ensemble.retrieval.edge.shard.SCANNED_UP_TO_KB", 16)
+    monkeypatch.setattr("slipstream.ensemble.retrieval.edge.shard.DEFAULT", replace(DEFAULT, scanned_up_to_kb=16))
     crowd = [point(f"crowd/{i}.py", f"wanted {i}", word=f"near{i}") for i in range(2000)]
     few = [point(f"few/{i}.py", f"wanted too {i}", word=f"far{i}") for i in range(3)]
     version = publish(store, [*crowd, *few]).version
