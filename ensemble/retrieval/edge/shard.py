@@ -43,16 +43,16 @@ def config(dimension: int, index: VectorIndex) -> "qdrant_edge.EdgeConfig":
     """What a shard is: no write-ahead log, since nothing is read before it is whole."""
     import qdrant_edge as edge
 
-    quantizations = {
-        Quantization.NONE: lambda: None,
-        Quantization.INT8: lambda: edge.ScalarQuantizationConfig(edge.ScalarType.Int8, quantile=0.99, always_ram=True),
-        Quantization.BINARY: lambda: edge.BinaryQuantizationConfig(always_ram=True),
+    quantizations: dict[Quantization, Any] = {
+        Quantization.NONE: None,
+        Quantization.INT8: edge.ScalarQuantizationConfig(edge.ScalarType.Int8, quantile=0.99, always_ram=True),
+        Quantization.BINARY: edge.BinaryQuantizationConfig(always_ram=True),
     }
     dense = edge.EdgeVectorParams(
         size=dimension,
         distance=edge.Distance.Cosine,
         hnsw_config=edge.HnswIndexConfig(index.m, index.ef, FULL_SCAN_KB),
-        quantization_config=quantizations[index.quantization](),
+        quantization_config=quantizations[index.quantization],
     )
     return edge.EdgeConfig(
         vectors={DENSE: dense},

@@ -1,4 +1,4 @@
-"""How search grows with the collection: ``python -m tests.benchmarks.scale --chunks 100000`` (after ``slipstream build``).
+"""How search grows with its collection: ``python -m tests.benchmarks.scale --chunks 100000`` (after a build).
 
 Builds a collection of that many chunks with the product's writer (see `corpus` for what they are), then measures in a
 process of its own: opening, the first search, searches one after the other and 8 at once, where their time goes,

@@ -1,16 +1,15 @@
-"""A corpus of any size from 10,000 real chunks: copies with renamed symbols, and vectors as far away as really embedded.
+"""A corpus of any size from 10,000 real chunks: copies with renamed symbols, and vectors that lie as theirs would.
 
 To embed 100,000 chunks takes twenty minutes and more on two cores. So a copy's vector is its original's, moved by what
 renaming really does: 500 renamed chunks are embedded, and every copy draws its cosine to the original from the measured
 ones and its direction from a Gaussian with the covariance of the measured directions.
 """
 
-import json
 import random
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -52,8 +51,8 @@ class Corpus:
     def describe(self) -> str:
         low, middle, high = np.percentile(self.cosines, (10, 50, 90))
         return (
-            f"{len(self.chunks):,} real ones, the rest copies with {len(self.names):,} names renamed; a copy's vector is "
-            f"its original's, moved as {len(self.cosines)} really embedded renamed chunks lie from theirs (cosine "
+            f"{len(self.chunks):,} real ones, the rest copies with {len(self.names):,} names renamed; a copy's vector "
+            f"is its original's, moved as {len(self.cosines)} really embedded renamed chunks lie from theirs (cosine "
             f"{middle:.2f}, 10% below {low:.2f}, 10% above {high:.2f})"
         )
 
@@ -71,7 +70,7 @@ class Corpus:
                 chunk = renaming.of(chunk)
                 move = generator.standard_normal(len(shape)) @ shape
                 vector = moved(vector, move, generator.choice(self.cosines))
-            yield Point(chunk, vector, bm25.encode_document(embedded_text(chunk)))
+            yield Point(chunk, vector, bm25.encode_document(chunk))
 
 
 class Renaming:
