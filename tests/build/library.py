@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.ensemble.retrieval.bm25 import encode_document, terms
+from slipstream.ensemble.retrieval.bm25 import encode_document
 from slipstream.ensemble.retrieval.chunker import chunk_file
 from slipstream.ensemble.retrieval.store import Point
 from slipstream.ensemble.retrieval.stores import open_store
+from slipstream.ensemble.retrieval.words import terms
 from slipstream.settings import Settings
 
 PACKAGES = ("harbor", "mill", "orchard")
@@ -25,7 +26,7 @@ def index_library(home: Path) -> Settings:
     settings = Settings(home=home, qdrant_url=None, mlflow_uri=None)
     files = {f"{package}/{thing}.py": source(package, thing) for package, thing in product(PACKAGES, _THINGS)}
     chunks = [chunk for path, text in files.items() for chunk in chunk_file(path, text.encode(), path.split("/", 1)[0])]
-    points = [Point(chunk, dense(chunk.text), encode_document(chunk.text)) for chunk in chunks]
+    points = [Point(chunk, dense(chunk.text), encode_document(chunk)) for chunk in chunks]
     with open_store(settings).writer(COLLECTION, "e" * 64, DIMENSION) as writer:
         writer.upsert(points)
         writer.publish()

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.ensemble.retrieval.bm25 import K1, B, terms
+from slipstream.ensemble.retrieval.bm25 import K1, B
+from slipstream.ensemble.retrieval.words import terms
 
 
 class Lexical:

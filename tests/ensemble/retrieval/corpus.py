@@ -36,7 +36,7 @@ def point(
         repo=repo,
         digest=sha256(text.encode()).hexdigest(),
     )
-    return Point(chunk, dense(word or text), encode_document(text))
+    return Point(chunk, dense(word or text), encode_document(chunk))
 
 
 def publish(store: VectorStore, points: Sequence[Point], collection: str = "code") -> VersionInfo:
