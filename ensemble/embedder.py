@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipstream import InputError
+from slipstream.ensemble.retrieval.question import question_for_embedder
 from slipstream.ensemble.tokenizer import EmbedderTokenizer
 
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ class Embedder:
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         """Unit vectors [n, dimension] in the order of ``texts``."""
         return self.embed_ids(self.tokenizer.encode(texts))
+
+    def embed_questions(self, questions: Sequence[str]) -> "NDArray[np.float32]":
+        """Unit vectors [n, dimension] to search with; a question in Russian gets that of its English words."""
+        return self.embed([question_for_embedder(question) for question in questions])
 
     def embed_ids(self, ids: "Sequence[Sequence[int] | NDArray[np.int64]]") -> "NDArray[np.float32]":
         """Unit vectors [n, dimension] of token id sequences; the longest are begun first, so that none ends late."""

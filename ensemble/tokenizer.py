@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
+TOKENIZER = "tokenizer.json"
+
+
 class ChatTokenizer:
     """The generator's tokenizer and chat template, read from ``<bundle>/tokenizer/``.
 
@@ -23,7 +26,7 @@ class ChatTokenizer:
     def __init__(self, folder: Path) -> None:
         from tokenizers import Tokenizer
 
-        self._path = folder / "tokenizer.json"
+        self._path = folder / TOKENIZER
         self._tokenizer: Tokenizer = Tokenizer.from_file(str(self._path))
         self._template_text = (folder / "chat_template.jinja").read_text(encoding="utf-8")
         special = json.loads((folder / "special_tokens.json").read_text(encoding="utf-8"))
@@ -157,6 +160,12 @@ class EmbedderTokenizer:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, with the model's special tokens, at most ``max_tokens`` long."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+
+    def encode_questions(self, questions: Sequence[str]) -> list[list[int]]:
+        """`encode` of what the embedder reads of each question: in English, identifiers in their parts."""
+        from slipstream.ensemble.retrieval.question import question_for_embedder
+
+        return self.encode([question_for_embedder(question) for question in questions])
 
     def is_truncated(self, text: str) -> bool:
         """Whether `encode` cuts ``text``."""

@@ -58,7 +58,7 @@ async def prompt_tensors(facade: Facade, body: ChatRequest, sampling: Sampling) 
     question = body.messages[-1].text
     collection = body.collection or facade.settings.collection
     search = SearchRequest(query=question, collection=collection, limit=RETRIEVED_CHUNKS)
-    ids = await off_loop(facade.embedder_tokenizer.encode, [question], len(question))
+    ids = await off_loop(facade.embedder_tokenizer.encode_questions, [question], len(question))
     return rag_tensors(ids[0], _conversation(body.messages), search)
 
 

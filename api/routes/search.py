@@ -24,7 +24,7 @@ async def search(request: Request) -> Response:
     wanted = SearchRequest(
         **body.model_dump(exclude={"collection"}), collection=body.collection or facade.settings.collection
     )
-    ids = await off_loop(facade.embedder_tokenizer.encode, [body.query], len(body.query))
+    ids = await off_loop(facade.embedder_tokenizer.encode_questions, [body.query], len(body.query))
     result = await while_connected(request.receive, facade.triton.search(ids[0], wanted), facade.closing)
     return Response(result.model_dump_json(), media_type="application/json")
 

@@ -31,11 +31,21 @@ _REASONS = {
     "hidden": "name begins with a dot",
     "binary": "binary",
     "generated": "generated or minified",
-    "too_large": "larger than 1 MB",
+    "too_large": "larger than 16 MB",
+    "broken_notebook": "a notebook that is no JSON, or all on one line",
     "unknown_language": "no language that is indexed",
     "symlink": "symbolic link",
     "symlink_loop": "symbolic link to a folder around it",
     "unreadable": "cannot be read",
+}
+
+
+_CAVEATS = {
+    "guessed_encoding": "not UTF-8, or damaged: read as what its letters make likely",
+    "broken_notebook": "a notebook with nothing in it that can be read",
+    "parse_timeout": "took its parser too long: cut without syntax",
+    "crumbled": "thousands of definitions of a few characters: cut without syntax",
+    "parse_crash": "brought its parser down: cut without syntax",
 }
 
 
@@ -108,6 +118,9 @@ def _report_lines(report: "IndexReport") -> Iterator[str]:
         ]
     rows.append(("left out", sum(report.skipped.values()), ""))
     rows += [(f"  {reason}", count, _REASONS.get(reason, "")) for reason, count in report.skipped.items()]
+    if report.caveats:
+        rows.append(("with a caveat", sum(report.caveats.values()), ""))
+        rows += [(f"  {kind}", count, _CAVEATS.get(kind, "")) for kind, count in report.caveats.items()]
     for label, count, meaning in rows:
         yield f"  {label:<20}{count:>9,}  {meaning if count else ''}".rstrip()
     for root in report.empty_roots:
@@ -226,7 +239,7 @@ def _search(request: SearchRequest, settings: Settings, bundle: str | None) -> S
     store.current(request.collection)  # a wrong name is told before anything is loaded
     embedder = Embedder(find_bundle(settings.bundles_dir, bundle).embedder_dir)
     searcher = Searcher(store, embedder.digest)
-    vector = embedder.embed([request.query])[0]
+    vector = embedder.embed_questions([request.query])[0]
     deadline = monotonic() + _HELD_SECONDS
     with closing(searcher):
         while True:

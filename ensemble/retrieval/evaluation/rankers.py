@@ -159,7 +159,7 @@ class Product:
         from slipstream.ensemble.contracts import SearchRequest
 
         request = SearchRequest(query=query.text, collection=self._NAME, limit=limit)
-        found = self._searcher.search(request, self._bench.embedder.embed([query.text])[0])
+        found = self._searcher.search(request, self._bench.embedder.embed_questions([query.text])[0])
         prefix = self._bench.collection.prefix
         return [Ranked(prefix + hit.path, hit.line_start, hit.line_end, hit.score) for hit in found.hits]
 
