@@ -104,11 +104,19 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One sequence to continue: ``generation_id`` is unique among live requests and is the handle for cancelling."""
+    """One sequence to continue: ``generation_id`` is unique among live requests and is the handle for cancelling.
+
+    ``grammar`` is what the text of the whole continuation has to follow: EBNF as XGrammar reads it, with the start rule
+    ``root`` that no other rule names, and without U+0003, which may stand for the end; empty means free. Only tokens
+    that keep the text a beginning of some sentence of the grammar are picked, and an end-of-sequence token only where a
+    sentence may end; ``max_tokens`` cuts all the same. A runtime compiles a grammar when it first sees it and keeps it.
+    A grammar that is no EBNF may take the engine down.
+    """
 
     generation_id: str
     prompt_ids: Sequence[int]
     sampling: Sampling
+    grammar: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +171,13 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
-    """Limits a runtime is loaded with; ``kv_cache_bytes`` bounds the paged KV cache."""
+    """What a runtime is loaded with; ``kv_cache_bytes`` bounds the paged KV cache.
+
+    ``tokenizer`` is the ``tokenizer.json`` (Hugging Face, byte-level) that tells which text each token is; without one
+    the runtime refuses requests with a grammar.
+    """
 
     max_concurrency: int = 8
     kv_cache_bytes: int = 512 * 1024**2
     threads: int | None = None
+    tokenizer: Path | None = None

@@ -17,6 +17,7 @@ import structlog
 from slipstream.engines.protocols import FinishReason, GenerationRequest, Runtime, RuntimeMetrics, Sampling, TokenDelta
 from slipstream.ensemble.citations import CitationGuard
 from slipstream.ensemble.contracts import ErrorCode, SearchResult
+from slipstream.ensemble.grammar import citing_grammar
 from slipstream.ensemble.stopping import StopFilter
 from slipstream.ensemble.tokenizer import ChatTokenizer, TextStream
 
@@ -95,6 +96,7 @@ class Generator:
         max_waiting: how many generations may queue behind the ``max_concurrency`` running ones.
         stream_interval: when every slot is taken, that many tokens of a stream travel together; the first token of
             an answer never waits.
+        constrained: answers with contexts are decoded by `citing_grammar`; ``runtime`` needs a tokenizer for it.
     """
 
     def __init__(
@@ -105,12 +107,14 @@ class Generator:
         max_concurrency: int = 8,
         max_waiting: int = 64,
         stream_interval: int = 1,
+        constrained: bool = False,
     ) -> None:
         self._runtime = runtime
         self._tokenizer = tokenizer
         self._max_concurrency = max_concurrency
         self._limit = max_concurrency + max_waiting
         self._interval = stream_interval
+        self._constrained = constrained
         self._live: dict[str, _Live] = {}  # guarded by `_wake`
         self._ready: dict[str, _Live] = {}  # those with something to send, in order of arrival; guarded by `_wake`
         self._wake = threading.Condition()
@@ -124,7 +128,9 @@ class Generator:
         Raises:
             Refusal: the queue is full, the id is taken, or the hits cannot be read.
         """
-        live = _Live(question, sink, TextStream(self._tokenizer), StopFilter(question.stop), _guard_for(question))
+        contexts = _count_contexts(question)
+        guard = None if contexts is None else CitationGuard(contexts)
+        live = _Live(question, sink, TextStream(self._tokenizer), StopFilter(question.stop), guard)
         with self._wake:
             if self._closing:
                 raise Refusal("overloaded", "The engine is shutting down.")
@@ -133,7 +139,8 @@ class Generator:
             if question.generation_id in self._live:
                 raise Refusal("invalid_request", f"generation id {question.generation_id!r} is live already")
             self._live[question.generation_id] = live
-        request = GenerationRequest(question.generation_id, question.prompt_ids, question.sampling)
+        grammar = citing_grammar(contexts) if contexts and self._constrained else ""
+        request = GenerationRequest(question.generation_id, question.prompt_ids, question.sampling, grammar)
         self._runtime.submit(request, lambda delta: self._put(live, delta))
 
     def cancel(self, generation_id: str) -> bool:
@@ -235,11 +242,11 @@ class Generator:
                 self.cancel(live.question.generation_id)
 
 
-def _guard_for(question: Question) -> CitationGuard | None:
+def _count_contexts(question: Question) -> int | None:
+    """How many numbered contexts the prompt holds; None when nothing was searched for it."""
     if not question.hits:
         return None
     try:
-        contexts = len(SearchResult.model_validate_json(question.hits).hits)
+        return len(SearchResult.model_validate_json(question.hits).hits)
     except ValueError as error:
         raise Refusal("invalid_request", f"hits cannot be read: {error}") from error
-    return CitationGuard(contexts)

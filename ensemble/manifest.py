@@ -2,12 +2,14 @@
 
 import json
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
+# Serving options that did not exist when the schema's first bundles were built.
+_ADDED_SERVING = ("citations",)
 
 
 class _Frozen(BaseModel):
@@ -58,7 +60,9 @@ class ServingOptions(_Frozen):
 
     ``context_tokens`` is what the numbered contexts may fill of a prompt; ``max_concurrency`` sequences are batched
     and ``max_waiting`` more may queue; ``stream_interval`` tokens of one stream are sent together when every slot is
-    busy (a lone stream gets each token at once).
+    busy (a lone stream gets each token at once). ``citations``: ``constrained`` answers cite only contexts of their
+    prompt and end only after they cited one, by the grammar they are decoded with; from ``free`` ones wrong marks are
+    dropped afterwards, and one may cite nothing.
     """
 
     context_tokens: int = Field(default=768, ge=64)
@@ -67,6 +71,7 @@ class ServingOptions(_Frozen):
     max_output_tokens: int = Field(default=1024, ge=1)
     kv_cache_bytes: int = Field(default=512 * 1024**2, ge=16 * 1024**2)
     stream_interval: int = Field(default=6, ge=1, le=32)
+    citations: Literal["constrained", "free"] = "constrained"
 
 
 class Manifest(_Frozen):
@@ -88,6 +93,12 @@ class Manifest(_Frozen):
     files: list[FileEntry] = Field(description="Every file but the manifest, sorted by path.")
 
     def computed_id(self) -> str:
-        """First 16 hex digits of sha256 over the canonical JSON of every other field."""
+        """First 16 hex digits of sha256 over the canonical JSON of every other field.
+
+        A field of `_ADDED_SERVING` with its default value is left out, so that bundles built without it keep their id.
+        """
         body = self.model_dump(mode="json", exclude={"id"})
+        for name in _ADDED_SERVING:
+            if body["serving"][name] == ServingOptions.model_fields[name].default:
+                del body["serving"][name]
         return sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]

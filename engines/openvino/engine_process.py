@@ -35,6 +35,7 @@ class EngineProcess:
             *("--socket", str(theirs.fileno())),
             *("--slots", str(options.max_concurrency), "--kv-cache-bytes", str(options.kv_cache_bytes)),
             *(() if options.threads is None else ("--threads", str(options.threads))),
+            *(() if options.tokenizer is None else ("--tokenizer", str(options.tokenizer))),
         ]
         with theirs:
             self._process = subprocess.Popen(

@@ -1,14 +1,16 @@
 """The border to `openvino_genai`: its pipeline, and one request in its terms. Untyped beyond here."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from secrets import randbits
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from slipstream import InputError
 from slipstream.engines.openvino.telemetry import switch_off_telemetry
-from slipstream.engines.protocols import RuntimeOptions, Sampling
+from slipstream.engines.openvino.vocabulary import token_bytes, vocabulary_model, with_end
+from slipstream.engines.protocols import GenerationRequest, RuntimeOptions
 
 # Prompt tokens a step prefills at most. A cancel and every running stream wait for a step, so it has to be well under
 # 0.2 s on two cores; the library's default of 256 is not when the machine does anything else.
@@ -84,7 +86,11 @@ class Generation:
 
 
 def load_pipeline(engine_dir: Path, options: RuntimeOptions, config: EngineConfig) -> Any:
-    """A `ContinuousBatchingPipeline` with prefix caching and split-fuse."""
+    """A `ContinuousBatchingPipeline` with prefix caching and split-fuse.
+
+    Raises:
+        EngineUnreadable: the tokenizer of ``options`` is no byte-level one, or of another model.
+    """
     switch_off_telemetry()
     from openvino_genai import ContinuousBatchingPipeline, SchedulerConfig
 
@@ -97,24 +103,40 @@ def load_pipeline(engine_dir: Path, options: RuntimeOptions, config: EngineConfi
     properties: dict[str, Any] = {"KV_CACHE_PRECISION": "u8", "PERFORMANCE_HINT": "LATENCY"}
     if options.threads is not None:
         properties["INFERENCE_NUM_THREADS"] = options.threads
-    return ContinuousBatchingPipeline(str(engine_dir), scheduler, "CPU", properties)
+    if options.tokenizer is None:
+        return ContinuousBatchingPipeline(str(engine_dir), scheduler, "CPU", properties)
+    tokenizer = _load_tokenizer(options.tokenizer, config)
+    return ContinuousBatchingPipeline(str(engine_dir), tokenizer, scheduler, "CPU", **properties)
 
 
-def add_request(
-    pipeline: Any, number: int, prompt_ids: Sequence[int], sampling: Sampling, eos_token_ids: Collection[int]
-) -> Generation:
+def _load_tokenizer(path: Path, config: EngineConfig) -> Any:
+    """What the pipeline compiles grammars for: the library takes the text of every token from a detokenizer."""
+    from openvino import save_model
+    from openvino_genai import Tokenizer
+
+    try:
+        vocabulary = token_bytes(path, config.vocabulary_size, config.eos_token_ids)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EngineUnreadable(f"{path} is no tokenizer for grammars: {error!r}", "slipstream build") from error
+    with TemporaryDirectory() as folder:  # the library reads a detokenizer from files only
+        save_model(vocabulary_model(vocabulary), Path(folder) / "openvino_detokenizer.xml")
+        return Tokenizer(folder)
+
+
+def add_request(pipeline: Any, number: int, request: GenerationRequest, eos_token_ids: Collection[int]) -> Generation:
     """Hand a request to ``pipeline``, which takes it up in its next step."""
     import numpy as np
     from openvino import Tensor
 
-    prompt = Tensor(np.asarray([prompt_ids], dtype=np.int64))
-    handle = pipeline.add_request(number, prompt, _generation_config(sampling, eos_token_ids))
+    prompt = Tensor(np.asarray([request.prompt_ids], dtype=np.int64))
+    handle = pipeline.add_request(number, prompt, _generation_config(request, eos_token_ids))
     return Generation(handle, eos_token_ids)
 
 
-def _generation_config(sampling: Sampling, eos_token_ids: Collection[int]) -> Any:
-    from openvino_genai import GenerationConfig
+def _generation_config(request: GenerationRequest, eos_token_ids: Collection[int]) -> Any:
+    from openvino_genai import GenerationConfig, StructuredOutputConfig
 
+    sampling = request.sampling
     config = GenerationConfig()
     config.max_new_tokens = sampling.max_tokens
     config.stop_token_ids = set(eos_token_ids)
@@ -127,4 +149,6 @@ def _generation_config(sampling: Sampling, eos_token_ids: Collection[int]) -> An
         config.temperature = sampling.temperature
         config.top_p = sampling.top_p
         config.rng_seed = sampling.seed if sampling.seed is not None else randbits(31)
+    if request.grammar:
+        config.structured_output_config = StructuredOutputConfig(grammar=with_end(request.grammar))
     return config

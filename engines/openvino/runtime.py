@@ -46,7 +46,7 @@ class OpenVinoRuntime:
 
     Raises:
         EngineUnreadable: ``engine_dir`` is no engine.
-        EngineNotLoaded: it looks like one, and does not load.
+        EngineNotLoaded: it looks like one, and does not load; or the tokenizer of ``options`` does not fit it.
     """
 
     def __init__(self, engine_dir: Path, options: RuntimeOptions) -> None:
@@ -119,7 +119,8 @@ class OpenVinoRuntime:
         self._live[request.generation_id] = self._by_number[live.number] = live
         sampling = request.sampling
         limits = [sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.seed, sampling.ignore_eos]
-        self._process.send(["submit", live.number, [int(token) for token in request.prompt_ids], limits])
+        prompt_ids = [int(token) for token in request.prompt_ids]
+        self._process.send(["submit", live.number, prompt_ids, limits, request.grammar])
         return ""
 
     def _problem(self, request: GenerationRequest) -> str:
@@ -138,6 +139,8 @@ class OpenVinoRuntime:
             return f"temperature is {sampling.temperature}; it has to be a number of at least 0"
         if not 0 < sampling.top_p <= 1:
             return f"top_p is {sampling.top_p}; it has to be in (0, 1]"
+        if request.grammar and self._options.tokenizer is None:
+            return "the engine was loaded without a tokenizer and cannot follow a grammar"
         return ""
 
     def _run(self) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from slipstream import InputError
 from slipstream.engines.openvino.link import Link, Message
 from slipstream.engines.openvino.pipeline import EngineConfig, Generation, add_request, load_pipeline
-from slipstream.engines.protocols import RuntimeOptions, Sampling
+from slipstream.engines.protocols import GenerationRequest, RuntimeOptions, Sampling
 
 # A load that takes longer writes every thread's stack to standard error, which is Triton's log.
 _SLOW_LOAD_S = 60.0
@@ -37,7 +37,7 @@ class Worker:
         self._link = link
         self._slots = slots
         self._eos_token_ids = eos_token_ids
-        self._waiting: deque[tuple[int, list[int], Sampling]] = deque()
+        self._waiting: deque[tuple[int, GenerationRequest]] = deque()
         self._running: dict[int, Generation] = {}
         self._dropped = False  # a request was cancelled in the pipeline, which frees its blocks in a step
         self._steps = 0  # since the last report
@@ -58,8 +58,8 @@ class Worker:
         deltas: list[_Delta] = []
         for message in messages:
             if message[0] == "submit":
-                _, number, prompt_ids, sampling = message
-                self._waiting.append((number, prompt_ids, Sampling(*sampling)))
+                _, number, prompt_ids, sampling, grammar = message
+                self._waiting.append((number, GenerationRequest("", prompt_ids, Sampling(*sampling), grammar)))
             elif self._cancel(message[1]):
                 deltas.append((message[1], [], "cancelled", ""))
         return deltas
@@ -83,9 +83,9 @@ class Worker:
         """
         refused: list[_Delta] = []
         while self._waiting and len(self._running) < self._slots:
-            number, prompt_ids, sampling = self._waiting.popleft()
+            number, request = self._waiting.popleft()
             try:
-                self._running[number] = add_request(self._pipeline, number, prompt_ids, sampling, self._eos_token_ids)
+                self._running[number] = add_request(self._pipeline, number, request, self._eos_token_ids)
             except Exception as error:  # whatever the engine throws, its caller must hear of it
                 refused.append((number, [], "error", f"the engine refused the request: {error}"))
         return refused
@@ -117,9 +117,10 @@ def main() -> None:
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--kv-cache-bytes", type=int, required=True)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--tokenizer", type=Path)
     given = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runtime, which ends this process in its own time
-    options = RuntimeOptions(given.slots, given.kv_cache_bytes, given.threads)
+    options = RuntimeOptions(given.slots, given.kv_cache_bytes, given.threads, given.tokenizer)
     link = Link(socket.socket(fileno=given.socket))
     faulthandler.dump_traceback_later(_SLOW_LOAD_S)
     try:

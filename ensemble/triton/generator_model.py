@@ -27,12 +27,17 @@ class GeneratorModel:
         from slipstream.engines.protocols import RuntimeOptions
         from slipstream.engines.registry import runtime
         from slipstream.ensemble.bundle import Bundle
-        from slipstream.ensemble.tokenizer import ChatTokenizer
+        from slipstream.ensemble.tokenizer import TOKENIZER, ChatTokenizer
 
         exit_with_parent()
         bundle = Bundle.open(Path(tensors.parameters(args)["bundle"]))
         serving = bundle.manifest.serving
-        options = RuntimeOptions(max_concurrency=serving.max_concurrency, kv_cache_bytes=serving.kv_cache_bytes)
+        constrained = serving.citations == "constrained"
+        options = RuntimeOptions(
+            max_concurrency=serving.max_concurrency,
+            kv_cache_bytes=serving.kv_cache_bytes,
+            tokenizer=bundle.tokenizer_dir / TOKENIZER if constrained else None,
+        )
         tokenizer = ChatTokenizer(bundle.tokenizer_dir)
         self._generator = Generator(
             runtime(bundle.manifest.engine.target, bundle.engine_dir, options),
@@ -40,6 +45,7 @@ class GeneratorModel:
             max_concurrency=serving.max_concurrency,
             max_waiting=serving.max_waiting,
             stream_interval=serving.stream_interval,
+            constrained=constrained,
         )
         self._warm_up(tokenizer)
         self._metrics = _Metrics(self._generator, bundle)

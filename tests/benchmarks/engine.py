@@ -85,7 +85,8 @@ class BareLoop:
         generations = []
         for prompt in prompts:
             self._count += 1
-            generations.append(add_request(self._pipeline, self._count, prompt, SAMPLING, self._config.eos_token_ids))
+            request = GenerationRequest(str(self._count), prompt, SAMPLING)
+            generations.append(add_request(self._pipeline, self._count, request, self._config.eos_token_ids))
         while self._pipeline.has_non_finished_requests():
             self._pipeline.step()
             for number, generation in enumerate(generations):

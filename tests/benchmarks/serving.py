@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 
 from slipstream.engines.openvino.pipeline import EngineConfig, Generation, add_request, load_pipeline
-from slipstream.engines.protocols import RuntimeOptions, Sampling
+from slipstream.engines.protocols import GenerationRequest, RuntimeOptions, Sampling
 from slipstream.ensemble.bundle import Bundle, find_bundle
 from slipstream.ensemble.tokenizer import ChatTokenizer
 from slipstream.settings import Settings
@@ -82,8 +82,8 @@ class InProcess:
         return (first or time.perf_counter()) - started
 
     def _add(self, prompt: list[int], max_tokens: int) -> Generation:
-        sampling = Sampling(max_tokens=max_tokens)
-        return add_request(self._pipeline, next(self._numbers), prompt, sampling, self._config.eos_token_ids)
+        request = GenerationRequest("", prompt, Sampling(max_tokens=max_tokens))
+        return add_request(self._pipeline, next(self._numbers), request, self._config.eos_token_ids)
 
 
 def served_run(server: Server, conversations: Sequence[list[dict[str, str]]]) -> tuple[int, float]:

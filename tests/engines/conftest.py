@@ -3,7 +3,7 @@
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """16-bit weights, heads as wide as SmolLM2's, an end-of-sequence token that greedy decoding never picks."""
+    """Heads as wide as SmolLM2's, an end-of-sequence token that greedy decoding never picks."""
+    return compile_tiny_engine(tmp_path_factory)
+
+
+def compile_tiny_engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An engine with 16-bit weights, a vocabulary of 320 and token 2 for the end of a sequence."""
     checkpoint, quantized, out = (tmp_path_factory.mktemp(name) for name in ("wide", "quantized", "engine"))
     write_tiny_checkpoint(checkpoint, hidden=128)
     target = OpenVinoTarget()
@@ -48,12 +53,14 @@ def runtime(engine: Path) -> Iterator[OpenVinoRuntime]:
 class Reader:
     """Collects the deltas of one generation."""
 
-    def __init__(self, runtime: Runtime, generation_id: str, prompt: list[int], sampling: Sampling) -> None:
+    def __init__(
+        self, runtime: Runtime, generation_id: str, prompt: list[int], sampling: Sampling, grammar: str = ""
+    ) -> None:
         self.generation_id = generation_id
         self.deltas: list[TokenDelta] = []
         self.tokens: list[int] = []
         self._changed = threading.Condition()
-        runtime.submit(GenerationRequest(generation_id, prompt, sampling), self)
+        runtime.submit(GenerationRequest(generation_id, prompt, sampling, grammar), self)
 
     def __call__(self, delta: TokenDelta) -> None:
         with self._changed:
@@ -76,6 +83,18 @@ class Reader:
         with self._changed:
             assert self._changed.wait_for(lambda: self.ends, 20), f"{self.generation_id} never ended"
         return self
+
+
+def write_vocabulary(path: Path, pieces: Sequence[bytes]) -> Path:
+    """A ``tokenizer.json`` whose tokens 3, 4, ... spell ``pieces``; 0 to 2 are special, as in the tiny checkpoint."""
+    from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
+
+    letters = bytes_to_unicode()
+    special = [{"id": token, "content": f"<|{token}|>", "special": True} for token in range(3)]
+    vocabulary = {"".join(letters[byte] for byte in piece): token for token, piece in enumerate(pieces, 3)}
+    assert len(vocabulary) == len(pieces)
+    path.write_text(json.dumps({"added_tokens": special, "model": {"vocab": vocabulary}}), encoding="utf-8")
+    return path
 
 
 def with_eos(engine: Path, token: int, out: Path) -> Path:
