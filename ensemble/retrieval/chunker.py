@@ -8,14 +8,14 @@ neighbours: its name is the best handle that a search and a citation have.
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from slipstream.ensemble.retrieval.definitions import Definition, outline, rows
-from slipstream.ensemble.retrieval.languages import CPP, C, Language, language_of
+from slipstream.ensemble.retrieval.pages import Caveat, Page, page_of
 from slipstream.ensemble.retrieval.store import Chunk
 
 if TYPE_CHECKING:
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 BUDGET = 1_200
 """Characters of a chunk that are not white space: a full one is 350 to 470 tokens of the default embedder."""
 _TINY, _TINY_WORDS = 24, 2  # characters and words
+_MANY, _CRUMB = 2_000, 40
+"""Chunks of a file, and characters of each on average, where its definitions are no answers: 1 MB of ``#`` would cost
+half a million of them."""
 _BARE_HEADER = 100
 """Characters up to which a class's first lines join its first method: a name without a docstring answers nothing."""
 
-_CPP_IN_HEADER = re.compile(rb"^\s*(?:class|namespace|template|using|public:|private:|protected:)\b", re.MULTILINE)
 _AFTER_BLANK, _ANYWHERE = 1_000_000, 2_000_000  # depths of a cut where the syntax offers none
 
 
@@ -41,18 +43,35 @@ class _Span:
     is_rest: bool
 
 
-def chunk_file(path: str, data: bytes, repo: str) -> list[Chunk]:
-    """Cut a file into chunks that together hold every line that is not blank.
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The chunks of one file, and what was odd about it."""
 
-    Text is UTF-8, Latin-1 if it cannot be; ``\\r\\n`` and ``\\r`` end a line as ``\\n`` does. A file in no known
-    language ("text") is cut into windows at its blank lines, and so is one that its parser does not finish in time.
-    Equal input gives equal chunks.
+    chunks: list[Chunk]
+    caveats: list[Caveat]
+
+
+def chunk_file(path: str, data: bytes, repo: str) -> list[Chunk]:
+    """The chunks of `cut_file`."""
+    return cut_file(path, data, repo).chunks
+
+
+def cut_file(path: str, data: bytes, repo: str, *, parse: bool = True) -> Cut:
+    """Cut a file into chunks that together hold every line that is not blank; of a notebook, of its cells.
+
+    `decoding.decode` says what text it is; ``\\r\\n`` and ``\\r`` end a line as ``\\n`` does. A file in no known
+    language ("text") is cut into windows at its blank lines, and so is one that its parser does not finish in time,
+    or, without ``parse``, shall not see. Equal input gives equal chunks.
     """
-    text = _decode(data)
-    language = language_of(path)
-    if language is C and path.endswith((".h", ".H")) and _CPP_IN_HEADER.search(data):
-        language = CPP
-    return _File(path, repo, text, language).chunks()
+    page = page_of(path, data)
+    file = _File(path, repo, page, parse=parse)
+    caveats: list[Caveat] = [page.caveat] if page.caveat else []
+    if parse and page.language is not None and file.root is None:
+        caveats.append("parse_timeout")
+    chunks = file.chunks()
+    if len(chunks) > _MANY and sum(len(chunk.text) for chunk in chunks) < _CRUMB * len(chunks):
+        return Cut(_File(path, repo, page, parse=False).chunks(), [*caveats, "crumbled"])
+    return Cut(chunks, caveats)
 
 
 def embedded_text(chunk: Chunk) -> str:
@@ -64,14 +83,6 @@ def _embedded(path: str, symbol: str, text: str) -> str:
     return f"{path}\n{symbol}\n{text}" if symbol else f"{path}\n{text}"
 
 
-def _decode(data: bytes) -> str:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
 def _size(line: str) -> int:
     """What a line takes of the budget. Long runs of white space count a little: they cost memory, if not meaning."""
     return max(len("".join(line.split())), len(line) // 8) + 1
@@ -80,15 +91,14 @@ def _size(line: str) -> int:
 class _File:
     """One file on its way into chunks."""
 
-    def __init__(self, path: str, repo: str, text: str, language: Language | None) -> None:
+    def __init__(self, path: str, repo: str, page: Page, *, parse: bool) -> None:
         self.path = path
         self.repo = repo
-        self.language = language
-        self.lines = text.split("\n")
-        if not self.lines[-1]:
-            self.lines.pop()
+        self.page = page
+        self.language = page.language
+        self.lines = page.lines
         self.cumulative = [0, *accumulate(map(_size, self.lines))]
-        tree = language.parse(text.encode()) if language else None
+        tree = self.language.parse(page.source) if self.language and parse else None
         self.root = tree.root_node if tree else None
         self.cuts: dict[int, int] = {}
 
@@ -99,7 +109,8 @@ class _File:
         top = Definition(0, len(self.lines) - 1, "", 0)
         if self.root is not None and self.language is not None:
             top = outline(self.root, self.lines, self.cumulative, BUDGET, self.language)
-        spans = _attach_tiny(self._trimmed(_spans(top, self.lines)), self.lines)
+        parts = _sectioned(_spans(top, self.lines), self.page.sections)
+        spans = _attach_tiny(self._trimmed(parts), self.lines)
         big = [span for span in spans if self.size(span.first, span.last) > BUDGET]
         if big and self.root is not None:
             self.cuts = _cuts(self.root, big, len(self.lines))
@@ -164,8 +175,8 @@ class _File:
             path=self.path,
             language=self.language.name if self.language else "text",
             symbol=symbol,
-            line_start=first + 1,
-            line_end=last + 1,
+            line_start=self.page.numbers[first],
+            line_end=self.page.numbers[last],
             text=text,
             repo=self.repo,
             digest=sha256(_embedded(self.path, symbol, text).encode("utf-8", "replace")).hexdigest(),
@@ -191,6 +202,20 @@ def _spans(definition: Definition, lines: list[str]) -> Iterator[_Span]:
         row = child.last + 1
     if row <= definition.last:
         yield _Span(row, definition.last, definition.symbol, is_rest=True)
+
+
+def _sectioned(spans: Iterable[_Span], sections: Sequence[tuple[int, str]]) -> Iterator[_Span]:
+    """``spans`` with what has no symbol of its own parted where a section begins, and called by its title."""
+    starts = [row for row, _ in sections]
+    for span in spans:
+        if span.symbol or not sections:
+            yield span
+            continue
+        while span.first <= span.last:
+            at = bisect_right(starts, span.first)
+            last = min(span.last, starts[at] - 1) if at < len(starts) else span.last
+            yield _Span(span.first, last, sections[at - 1][1] if at else "", span.is_rest)
+            span.first = last + 1
 
 
 def _characters(lines: list[str], first: int, last: int) -> int:
