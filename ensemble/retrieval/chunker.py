@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from slipstream.ensemble.retrieval.definitions import Definition, outline, rows
 from slipstream.ensemble.retrieval.pages import Caveat, Page, page_of
 from slipstream.ensemble.retrieval.store import Chunk
+from slipstream.ensemble.retrieval.words import spoken
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -75,12 +76,15 @@ def cut_file(path: str, data: bytes, repo: str, *, parse: bool = True) -> Cut:
 
 
 def embedded_text(chunk: Chunk) -> str:
-    """What the embedder reads of ``chunk``; its sha256 is the chunk's ``digest``."""
-    return _embedded(chunk.path, chunk.symbol, chunk.text)
+    """What the embedder reads of ``chunk``; its sha256 is the chunk's ``digest``.
+
+    The path is not in it, so that a file that moves keeps its vectors.
+    """
+    return _embedded(chunk.symbol, chunk.text)
 
 
-def _embedded(path: str, symbol: str, text: str) -> str:
-    return f"{path}\n{symbol}\n{text}" if symbol else f"{path}\n{text}"
+def _embedded(symbol: str, text: str) -> str:
+    return spoken(f"{symbol}\n{text}" if symbol else text)
 
 
 def _size(line: str) -> int:
@@ -179,7 +183,7 @@ class _File:
             line_end=self.page.numbers[last],
             text=text,
             repo=self.repo,
-            digest=sha256(_embedded(self.path, symbol, text).encode("utf-8", "replace")).hexdigest(),
+            digest=sha256(_embedded(symbol, text).encode("utf-8", "replace")).hexdigest(),
         )
 
 
