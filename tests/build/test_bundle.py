@@ -114,3 +114,11 @@ def test_a_link_that_leads_nowhere_in_place_of_a_bundle_gives_way(
     made, status = assemble(manifest, outputs, tmp_path / "bundles", silent)
     assert status == "ran"
     assert not made.path.is_symlink()
+
+
+def test_a_bundle_from_before_an_option_keeps_its_id(manifest: Manifest) -> None:
+    before = manifest.model_dump(mode="json")
+    assert before["serving"].pop("citations") == "constrained"
+    assert Manifest.model_validate(before).computed_id() == manifest.id
+    free = manifest.model_copy(update={"serving": manifest.serving.model_copy(update={"citations": "free"})})
+    assert free.computed_id() != manifest.id

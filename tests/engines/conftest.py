@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Heads as wide as SmolLM2's, an end-of-sequence token that greedy decoding never picks."""
-    return compile_tiny_engine(tmp_path_factory)
+    return compile_tiny_engine(tmp_path_factory.getbasetemp())
 
 
-def compile_tiny_engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An engine with 16-bit weights, a vocabulary of 320 and token 2 for the end of a sequence."""
-    checkpoint, quantized, out = (tmp_path_factory.mktemp(name) for name in ("wide", "quantized", "engine"))
+@cache
+def compile_tiny_engine(folder: Path) -> Path:
+    """An engine with 16-bit weights, a vocabulary of 320 and token 2 for the end of a sequence; made once a run."""
+    checkpoint, quantized, out = (folder / name for name in ("wide", "quantized", "engine"))
+    for path in (checkpoint, quantized, out):
+        path.mkdir()
     write_tiny_checkpoint(checkpoint, hidden=128)
     target = OpenVinoTarget()
     target.quantize(checkpoint, QuantizationSpec(method="none"), [], quantized, lambda *_: None)

@@ -97,15 +97,12 @@ class TestPicks:
         assert (len(reader.wait().tokens), reader.ends) == (3, ["length"])
 
     def test_each_request_of_a_batch_follows_its_own_grammar(self, runtime: OpenVinoRuntime) -> None:
-        follow, free = ["root ::= [a]+", "root ::= [b]+", ""], set(PIECES)
-        readers = [ask(runtime, follow[seed % 3], 40, seed) for seed in range(9)]
-        pieces = [
-            {PIECES[token - 3] for token in reader.wait().tokens if token < 3 + len(PIECES)} for reader in readers
-        ]
-        assert pieces[0::3] == [{b"a"}] * 3
-        assert pieces[1::3] == [{b"b"}] * 3
-        assert set.union(*pieces[2::3]) & (free - {b"a", b"b"})
-        assert any(token >= 3 + len(PIECES) for reader in readers[2::3] for token in reader.tokens)
+        grammars = ("root ::= [a]+ [0]", "root ::= [b]+ [0]", "")
+        readers = [ask(runtime, grammars[seed % 3], 40, seed) for seed in range(9)]
+        picked = [set(reader.wait().tokens) for reader in readers]
+        assert picked[0::3] == [{3}] * 3
+        assert picked[1::3] == [{4}] * 3
+        assert min(map(len, picked[2::3])) > 10
 
 
 class TestCancel:

@@ -54,13 +54,53 @@ def test_the_guard_drops_marks_that_name_no_context(text: str, kept: str) -> Non
     assert guarded([text], contexts=2) == kept
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "`y = [0]`", "`[9]`", "``a [9]``", "```py\nx = [0]\n```", "```\n`[9]` and ``[9]``\n```",
+        "````\n[9]\n````", "```\nnever closed [9]", "`f` and `[9]`", "`a`\n`[9]`",
+    ],
+)  # fmt: skip
+def test_code_is_left_alone_and_holds_no_marks(code: str) -> None:
+    assert guarded([code], contexts=2) == code
+    assert guarded(list(code), contexts=2) == code
+    assert cited_numbers(code.replace("9", "1").replace("0", "1")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("`not closed [9]", "`not closed"),
+        ("`not closed [9]\n`x`", "`not closed\n`x`"),
+        ("``two and one ` [9]", "``two and one `"),
+        ("`one and two `` [9]", "`one and two ``"),
+        ("`a` [9] `b`", "`a` `b`"),
+        ("`a`[9]", "`a`"),
+        ("[`9`] [9]", "[`9`]"),
+    ],
+)
+def test_what_is_no_code_after_all_is_prose(text: str, kept: str) -> None:
+    assert [part.rstrip() for part in guarded([text], contexts=2).split("\n")] == kept.split("\n")
+    assert guarded(list(text), contexts=2) == guarded([text], contexts=2)
+
+
+def test_code_is_streamed_up_to_its_first_bracket() -> None:
+    guard = CitationGuard(contexts=2)
+    assert guard.feed("`name of") == "`name of"
+    assert guard.feed(" items[9]") == " items"
+    assert guard.feed("`") == ""
+    assert guard.feed(".") == "[9]`."
+
+
 @pytest.mark.parametrize("pieces", [["items", "[9]"], ["f()", "", "[9]"], ["items", "[", "9", "]"]])
 def test_what_stands_before_a_mark_may_have_come_earlier(pieces: list[str]) -> None:
     assert guarded(pieces, contexts=2) == "".join(pieces)
 
 
 @given(
-    words=st.lists(st.sampled_from(["[", "]", "1", "9", " ", "a", "x[", "[1]", "[9]", "я", "12", "."]), max_size=30),
+    words=st.lists(
+        st.sampled_from(["[", "]", "1", "9", " ", "a", "x[", "[9]", "я", "`", "``", "```", "\n", "."]), max_size=30
+    ),
     cuts=st.lists(st.integers(0, 60), max_size=8),
 )
 def test_how_the_stream_was_cut_changes_nothing(words: list[str], cuts: list[int]) -> None:
@@ -70,7 +110,7 @@ def test_how_the_stream_was_cut_changes_nothing(words: list[str], cuts: list[int
     assert guarded(pieces, contexts=2) == guarded([text], contexts=2)
 
 
-@given(text=st.text(alphabet="[]0129 ax.", max_size=60))
+@given(text=st.text(alphabet="[]0129 ax.`\n", max_size=60))
 def test_whatever_passes_the_guard_resolves(text: str) -> None:
     passed = guarded([text], contexts=2)
     assert all(1 <= number <= 2 for number in cited_numbers(passed))

@@ -9,6 +9,7 @@ import pytest
 from slipstream.engines.protocols import Sampling
 from slipstream.ensemble.contracts import ErrorCode, Hit, SearchResult
 from slipstream.ensemble.generator import Generator, Question, Refusal, Response
+from slipstream.ensemble.grammar import citing_grammar
 from slipstream.ensemble.tokenizer import ChatTokenizer
 from tests.ensemble.fake_runtime import ScriptedRuntime
 from tests.ensemble.words import write_tokenizer
@@ -207,6 +208,57 @@ class TestStream:
         assert generator.cancel("a")
         assert not generator.cancel("unknown")
         assert runtime.cancelled == ["a", "unknown"]
+
+
+class TestConstrained:
+    """What the engine is told; that it obeys is specified in `tests.ensemble.test_grammar`."""
+
+    @pytest.fixture
+    def generator(self, runtime: ScriptedRuntime, tokenizer: ChatTokenizer) -> Iterator[Generator]:
+        generator = Generator(runtime, tokenizer, max_concurrency=4, constrained=True)
+        yield generator
+        generator.close()
+
+    def test_the_grammar_is_that_of_the_contexts_in_the_prompt(
+        self, generator: Generator, runtime: ScriptedRuntime
+    ) -> None:
+        for name, count in (("a", 1), ("b", 3)):
+            ask(generator, name, hits=hits(count))
+            assert runtime.requests[name].grammar == citing_grammar(count)
+
+    def test_an_answer_that_found_nothing_is_not_made_to_cite(
+        self, generator: Generator, runtime: ScriptedRuntime, tokenizer: ChatTokenizer
+    ) -> None:
+        sink = ask(generator, hits=hits(0))
+        assert runtime.requests["a"].grammar == ""
+        runtime.emit("a", *tokenizer.encode("no [1]."), finish="stop")
+        assert sink.wait().text == "no."
+
+    def test_without_a_search_there_is_nothing_to_cite(self, generator: Generator, runtime: ScriptedRuntime) -> None:
+        ask(generator)
+        assert runtime.requests["a"].grammar == ""
+
+    def test_code_with_brackets_leaves_as_it_was_written(
+        self, generator: Generator, runtime: ScriptedRuntime, tokenizer: ChatTokenizer
+    ) -> None:
+        sink = ask(generator, hits=hits(2))
+        for token in tokenizer.encode("`yes = [9]` [1]."):
+            runtime.emit("a", token)
+        runtime.emit("a", finish="stop")
+        assert sink.wait().text == "`yes = [9]` [1]."
+
+    def test_cut_before_a_mark_says_so(
+        self, generator: Generator, runtime: ScriptedRuntime, tokenizer: ChatTokenizer
+    ) -> None:
+        sink = ask(generator, hits=hits(2))
+        runtime.emit("a", *tokenizer.encode("`yes = [9]"), finish="length")
+        assert sink.wait().text == "`yes = "
+        assert sink.responses[-1].finish_reason == "length"
+
+
+def test_free_answers_get_no_grammar(generator: Generator, runtime: ScriptedRuntime) -> None:
+    ask(generator, hits=hits(2))
+    assert runtime.requests["a"].grammar == ""
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
