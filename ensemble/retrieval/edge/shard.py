@@ -51,7 +51,7 @@ def config(dimension: int, index: VectorIndex) -> "qdrant_edge.EdgeConfig":
     dense = edge.EdgeVectorParams(
         size=dimension,
         distance=edge.Distance.Cosine,
-        hnsw_config=edge.HnswIndexConfig(index.m, index.ef, FULL_SCAN_KB),
+        hnsw_config=edge.HnswIndexConfig(index.m, index.ef_construct, FULL_SCAN_KB),
         quantization_config=quantizations[index.quantization],
     )
     return edge.EdgeConfig(
@@ -60,6 +60,14 @@ def config(dimension: int, index: VectorIndex) -> "qdrant_edge.EdgeConfig":
         optimizers=edge.EdgeOptimizersConfig(indexing_threshold=index.scanned_up_to_kb),
         wal_enabled=False,
     )
+
+
+def search_params(index: VectorIndex) -> "qdrant_edge.SearchParams":
+    """How dense vectors are looked for; the sparse ones are found exactly, whatever this says."""
+    import qdrant_edge as edge
+
+    rescored = edge.QuantizationSearchParams(rescore=True, oversampling=index.oversampling)
+    return edge.SearchParams(hnsw_ef=index.ef, quantization=rescored)
 
 
 def create(path: Path, dimension: int) -> "qdrant_edge.EdgeShard":

@@ -1,6 +1,6 @@
 """`VectorStore` on Qdrant Edge: one shard per version, owned by one process at a time, no server."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from slipstream.ensemble.retrieval.store import (
     new_version,
     not_found,
 )
+from slipstream.ensemble.retrieval.vector_index import DEFAULT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,7 +156,11 @@ class EdgeReader:
         request = edge.QueryBatchRequest(
             [
                 edge.QueryRequest(
-                    limit=candidates(limit), query=query, filter=edge.Filter(must=must), with_payload=True
+                    limit=candidates(limit),
+                    query=query,
+                    filter=edge.Filter(must=must),
+                    with_payload=True,
+                    params=shards.search_params(DEFAULT),
                 )
                 for query in queries
             ]

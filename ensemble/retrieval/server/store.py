@@ -15,7 +15,7 @@ from slipstream.ensemble.retrieval.hits import (
     to_point,
 )
 from slipstream.ensemble.retrieval.server.connection import Connection, metadata, physical, to_info, versions
-from slipstream.ensemble.retrieval.server.writer import ServerShare, ServerWriter
+from slipstream.ensemble.retrieval.server.writer import ServerShare, ServerWriter, search_params
 from slipstream.ensemble.retrieval.store import (
     CollectionNotFound,
     DenseVector,
@@ -150,7 +150,12 @@ class ServerReader:
             queries.append((SPARSE, models.SparseVector(indices=sparse.indices, values=sparse.values)))
         requests = [
             models.QueryRequest(
-                query=query, using=name, filter=models.Filter(must=must), limit=candidates(limit), with_payload=True
+                query=query,
+                using=name,
+                filter=models.Filter(must=must),
+                limit=candidates(limit),
+                with_payload=True,
+                params=search_params(),
             )
             for name, query in queries
         ]

@@ -138,9 +138,18 @@ def _vector_params(dimension: int) -> "models.VectorParams":
     return models.VectorParams(
         size=dimension,
         distance=models.Distance.COSINE,
-        hnsw_config=models.HnswConfigDiff(m=DEFAULT.m, ef_construct=DEFAULT.ef, full_scan_threshold=FULL_SCAN_KB),
+        hnsw_config=models.HnswConfigDiff(
+            m=DEFAULT.m, ef_construct=DEFAULT.ef_construct, full_scan_threshold=FULL_SCAN_KB
+        ),
         quantization_config=quantizations[DEFAULT.quantization],
     )
+
+
+def search_params() -> "models.SearchParams":
+    from qdrant_client import models
+
+    rescored = models.QuantizationSearchParams(rescore=True, oversampling=DEFAULT.oversampling)
+    return models.SearchParams(hnsw_ef=DEFAULT.ef, quantization=rescored)
 
 
 def _wait_indexed(client: "QdrantClient", name: str) -> None:

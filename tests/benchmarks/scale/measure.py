@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import sys
 import time
@@ -16,6 +17,7 @@ import numpy as np
 import psutil
 import qdrant_edge as edge
 import structlog
+from numpy.typing import NDArray
 
 from slipstream.ensemble.contracts import SearchRequest
 from slipstream.ensemble.retrieval.bm25 import encode_query
@@ -23,11 +25,15 @@ from slipstream.ensemble.retrieval.edge import EdgeStore
 from slipstream.ensemble.retrieval.edge import shard as shards
 from slipstream.ensemble.retrieval.hits import DENSE, REPO, SPARSE, candidates
 from slipstream.ensemble.retrieval.search import Searcher
-from slipstream.ensemble.retrieval.vector_index import DEFAULT, Quantization
+from slipstream.ensemble.retrieval.vector_index import DEFAULT, Quantization, VectorIndex
 
 COLLECTION, QUESTIONS = "scale", "questions.npz"
 LIMIT, AT_ONCE, ROUNDS = 10, 8, 3
+EFS = (100, 200, 400, 800)
 FILTERED_BY = "mlflow"
+
+
+_CYRILLIC = re.compile("[а-яё]", re.IGNORECASE)
 
 
 class Asked:
@@ -37,17 +43,18 @@ class Asked:
         kept = np.load(path)
         self.texts: list[str] = kept["texts"].tolist()
         self.vectors = kept["vectors"]
+        self.russian = np.array([bool(_CYRILLIC.search(text)) for text in self.texts])
         self.terms = [encode_query(text) for text in self.texts]
 
     def dense(self, number: int, *, limit: int = candidates(LIMIT), repo: str | None = None, payload: bool = False,
-              **parameters: Any) -> edge.QueryRequest:  # fmt: skip
+              exact: bool = False, index: VectorIndex = DEFAULT) -> edge.QueryRequest:  # fmt: skip
         must: list[Any] = [edge.FieldCondition(REPO, match=edge.MatchValue(repo))] if repo else []
         return edge.QueryRequest(
             limit=limit,
             query=edge.Query.Nearest(self.vectors[number], using=DENSE),
             filter=edge.Filter(must=must),
             with_payload=payload,
-            params=edge.SearchParams(**parameters),
+            params=edge.SearchParams(exact=True) if exact else shards.search_params(index),
         )
 
     def sparse(self, number: int, *, payload: bool = False) -> edge.QueryRequest:
@@ -140,25 +147,31 @@ def of_engine(shard: Any, asked: Asked) -> None:
     print(f"  both with payload:          {timed(lambda number: both(number, payload=True), asked)}")
 
 
-def recalls(shard: Any, asked: Asked, *, rescored: bool = False) -> None:
+def recalls(shard: Any, asked: Asked, index: VectorIndex) -> None:
+    """Of the dense list, in English and Russian and within one repository, with the time of that list alone."""
+    how: dict[str, Any] = {"index": index}
     exact, within = ids(shard, asked, exact=True), ids(shard, asked, exact=True, repo=FILTERED_BY)
-    for factor in (1.0, 2.0, 3.0) if rescored else (None,):
-        how: dict[str, Any] = {}
-        if factor is not None:
-            how["quantization"] = edge.QuantizationSearchParams(rescore=True, oversampling=factor)
-        found, filtered = ids(shard, asked, **how), ids(shard, asked, repo=FILTERED_BY, **how)
-        print(
-            f"  recall@10 {recall(found, exact, 10):.3f}, @100 {recall(found, exact, 100):.3f}, within one repository "
-            f"@10 {recall(filtered, within, 10):.3f}" + (f", rescored {factor:.0f} times as many" if factor else ""),
-            f" {timed(lambda number, how=how: shard.query(asked.dense(number, **how)), asked)}",  # type: ignore[misc]
-        )
+    found, filtered = ids(shard, asked, **how), ids(shard, asked, repo=FILTERED_BY, **how)
+    by_language = [
+        f"{language} {recall(select(found, rows), select(exact, rows), LIMIT):.3f}"
+        for language, rows in (("English", ~asked.russian), ("Russian", asked.russian))
+    ]
+    print(
+        f"  ef {index.ef:>4}  recall@10 {recall(found, exact, LIMIT):.3f} ({', '.join(by_language)})"
+        f" @100 {recall(found, exact, 100):.3f}, within one repository @10 {recall(filtered, within, LIMIT):.3f}"
+        f"  {timed(lambda number: shard.query(asked.dense(number, **how)), asked)}"
+    )
+
+
+def select(lists: Sequence[Sequence[Any]], rows: NDArray[np.bool_]) -> list[Sequence[Any]]:
+    return [one for one, wanted in zip(lists, rows, strict=True) if wanted]
 
 
 def variant(path: Path, name: str, asked: Asked) -> None:
-    """The same points under another index, in a copy of the shard."""
-    m, ef, quantization = name.split("/")
-    chosen = replace(DEFAULT, m=int(m), ef=int(ef), quantization=Quantization(quantization))
-    copy = path.with_name(f"variant-{m}-{ef}-{quantization}")
+    """The same points under another index, in a copy of the shard; asked with several ef."""
+    m, ef_construct, quantization = name.split("/")
+    chosen = replace(DEFAULT, m=int(m), ef_construct=int(ef_construct), quantization=Quantization(quantization))
+    copy = path.with_name(f"variant-{m}-{ef_construct}-{quantization}")
     shutil.copytree(path, copy)
     shard = edge.EdgeShard.load(str(copy), shards.config(asked.vectors.shape[1], chosen))
     started, cpu = time.perf_counter(), time.process_time()
@@ -167,9 +180,10 @@ def variant(path: Path, name: str, asked: Asked) -> None:
     shard.close()
     taken, cpu = time.perf_counter() - started, time.process_time() - cpu
     size = sum(file.stat().st_size for file in copy.rglob("*") if file.is_file()) / 2**20
-    print(f"m {m}, ef {ef}, quantization {quantization}: {taken:.0f} s ({cpu:.0f} s of CPU), {size:,.0f} MiB")
+    print(f"m {m}, ef_construct {ef_construct}, {quantization}: {taken:.0f} s ({cpu:.0f} s of CPU), {size:,.0f} MiB")
     shard = edge.EdgeShard.load(str(copy))
-    recalls(shard, asked, rescored=chosen.quantization is not Quantization.NONE)
+    for ef in EFS:
+        recalls(shard, asked, replace(chosen, ef=ef))
     shard.close()
     shutil.rmtree(copy)
 
@@ -184,7 +198,7 @@ def main() -> None:
     path = Path(home) / "index" / COLLECTION / version / "shard"
     shard = edge.EdgeShard.load(str(path))
     of_engine(shard, asked)
-    recalls(shard, asked)
+    recalls(shard, asked, DEFAULT)
     shard.close()
     for name in variants:
         variant(path, name, asked)
