@@ -4,6 +4,7 @@ Each table is tab-separated text: Russian forms with the same meaning, then one 
 first; both divided by commas. ``-`` on the English side means that English needs no word there.
 """
 
+import re
 import unicodedata
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ TABLES = ("function", "verbs", "software", "phrases", "general", "extra")
 NOTHING = "-"
 _NEAREST_PREFIX = 5
 _NEAREST_REST = 3
+_PARTICIPLE = re.compile(r"([^ ]+нн)(?:[ыо]й|[ао]я|ое|ые|[оы]х|ого|ому|[ыо]м|ую|ыми)")
 
 
 @dataclass(frozen=True)
@@ -27,20 +29,26 @@ class Lexicon:
 
     Attributes:
         exact: by the words, single spaces between them.
+        participles: by the passive participle without its ending: Snowball gives ``вложенный`` and ``вложение`` the same
+            stem.
         stems: by the stems of the words, single spaces between them.
         ordered: the stems of single words, ascending.
         longest: words in the longest phrase.
     """
 
     exact: dict[str, tuple[str, ...]]
+    participles: dict[str, tuple[str, ...]]
     stems: dict[str, tuple[str, ...]]
     ordered: list[str]
     longest: int
 
     def find(self, words: str, stems: str) -> tuple[str, ...] | None:
         """Equivalents of a word or phrase, () when English needs none, None when it is not in the lexicon."""
-        found = self.exact.get(words)
-        return self.stems.get(stems) if found is None else found
+        for table, key in ((self.exact, words), (self.participles, participle(words)), (self.stems, stems)):
+            found = table.get(key)
+            if found is not None:
+                return found
+        return None
 
     def nearest(self, stem: str) -> tuple[str, ...] | None:
         """Equivalents of the word whose stem has the longest beginning in common, for forms that no table lists.
@@ -70,6 +78,12 @@ def plain(text: str) -> str:
     return unicodedata.normalize("NFC", text).lower().replace("ё", "е")
 
 
+def participle(word: str) -> str:
+    """``word`` up to the нн of a passive participle; empty for any other word and for phrases."""
+    found = _PARTICIPLE.fullmatch(word)
+    return found[1] if found else ""
+
+
 def stemmer() -> "Stemmer.Stemmer":
     """A Russian Snowball stemmer for the calling thread alone: one may not be shared."""
     return Stemmer.Stemmer("russian")
@@ -96,8 +110,9 @@ def lexicon() -> Lexicon:
         table = parse(room.joinpath(f"{name}.tsv").read_text(encoding="utf-8"))
         exact |= {form: equivalents for form, equivalents in table.items() if form not in exact}
     stems = _by_stem(exact)
+    participles = {participle(form): equivalents for form, equivalents in exact.items() if participle(form)}
     longest = max(form.count(" ") for form in exact) + 1
-    return Lexicon(exact, stems, sorted(stem for stem in stems if " " not in stem), longest)
+    return Lexicon(exact, participles, stems, sorted(stem for stem in stems if " " not in stem), longest)
 
 
 def _by_stem(exact: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
