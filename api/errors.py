@@ -44,6 +44,7 @@ _STATUS = {
     "invalid_request": 400,
     "context_length_exceeded": 400,
     "collection_not_found": 404,
+    "revision_not_found": 404,
     "embedder_mismatch": 409,
     "index_unavailable": 503,
     "overloaded": 429,

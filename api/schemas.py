@@ -56,6 +56,7 @@ def _refuse_unless_neutral(value: Any, info: ValidationInfo) -> Any:
 Unsupported = Annotated[Any, AfterValidator(_refuse_unless_neutral), Field(description="Refused unless neutral.")]
 Ignored = Annotated[Any, Field(description="Taken and ignored.")]
 NonEmpty = Annotated[str, Field(min_length=1)]
+RevisionName = Annotated[str, Field(min_length=1, max_length=255)]
 CollectionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -110,6 +111,7 @@ class ChatRequest(_Request):
     model: str
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
     collection: CollectionName | None = None
+    revision: RevisionName | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
@@ -188,6 +190,7 @@ class SearchQuery(_Request):
 
     query: NonEmpty
     collection: CollectionName | None = None
+    revision: RevisionName | None = None
     limit: int = Field(default=10, ge=1, le=MAX_SEARCH_LIMIT)
     repo: str | None = None
     language: str | None = None

@@ -47,10 +47,14 @@ class SearchFilter(_Frozen):
 
 
 class SearchRequest(SearchFilter):
-    """What to look for and where. The query text rides along for the sparse half of the hybrid search."""
+    """What to look for and where. The query text rides along for the sparse half of the hybrid search.
+
+    ``revision``: a commit, branch or tag as it was indexed; without it the version published last is searched.
+    """
 
     query: str
     collection: str
+    revision: str | None = None
     limit: int = Field(default=10, ge=1, le=MAX_SEARCH_LIMIT)
 
 
@@ -87,7 +91,8 @@ class Citation(_Frozen):
 
 
 ErrorCode = Literal[
-    "invalid_request", "context_length_exceeded", "collection_not_found", "embedder_mismatch", "index_unavailable",
+    "invalid_request", "context_length_exceeded", "collection_not_found", "revision_not_found", "embedder_mismatch",
+    "index_unavailable",
     "overloaded", "engine_error",
 ]  # fmt: skip
 

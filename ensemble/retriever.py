@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from slipstream import InputError, SlipstreamError
 from slipstream.ensemble.contracts import ErrorCode, Hit, SearchRequest, SearchResult
 from slipstream.ensemble.prompt import Message, render_context, render_messages
+from slipstream.ensemble.retrieval.freshness.revisions import RevisionNotFound
 from slipstream.ensemble.retrieval.store import CollectionNotFound, EmbedderMismatch, StoreUnavailable
 from slipstream.ensemble.tokenizer import ChatTokenizer
 
@@ -52,7 +53,7 @@ class Retriever:
 
         Raises:
             ContextLengthExceeded: no prompt fits.
-            CollectionNotFound, EmbedderMismatch, StoreUnavailable: from the search.
+            CollectionNotFound, RevisionNotFound, EmbedderMismatch, StoreUnavailable: from the search.
         """
         if not messages:
             return Retrieved(self._search(request, embedding), [])
@@ -124,6 +125,7 @@ def _overlap(one: Hit, other: Hit) -> bool:
 _CODES: dict[type[SlipstreamError], tuple[ErrorCode, str]] = {
     ContextLengthExceeded: ("context_length_exceeded", "messages"),
     CollectionNotFound: ("collection_not_found", "collection"),
+    RevisionNotFound: ("revision_not_found", "revision"),
     EmbedderMismatch: ("embedder_mismatch", "collection"),
     StoreUnavailable: ("index_unavailable", "collection"),
 }

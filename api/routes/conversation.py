@@ -54,10 +54,12 @@ async def prompt_tensors(facade: Facade, body: ChatRequest, sampling: Sampling) 
     if body.model == BASE_MODEL:
         if body.collection is not None:
             raise _invalid("collection", f"{BASE_MODEL} searches no collection; {RAG_MODEL} does.")
+        if body.revision is not None:
+            raise _invalid("revision", f"{BASE_MODEL} searches no revision; {RAG_MODEL} does.")
         return [prompt_tensor(await _encode(facade, body.messages, sampling.max_tokens))]
     question = body.messages[-1].text
     collection = body.collection or facade.settings.collection
-    search = SearchRequest(query=question, collection=collection, limit=RETRIEVED_CHUNKS)
+    search = SearchRequest(query=question, collection=collection, revision=body.revision, limit=RETRIEVED_CHUNKS)
     ids = await off_loop(facade.embedder_tokenizer.encode_questions, [question], len(question))
     return rag_tensors(ids[0], _conversation(body.messages), search)
 

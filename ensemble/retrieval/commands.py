@@ -6,8 +6,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import structlog
@@ -16,6 +18,7 @@ from slipstream import InputError
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.bundle import find_bundle
 from slipstream.ensemble.contracts import MAX_SEARCH_LIMIT, SearchRequest, SearchResult
+from slipstream.ensemble.retrieval.freshness.revisions import KEEP, find
 from slipstream.ensemble.retrieval.store import IndexHeld, StoreUnavailable
 from slipstream.settings import Settings
 
@@ -36,6 +39,7 @@ _REASONS = {
     "unknown_language": "no language that is indexed",
     "symlink": "symbolic link",
     "symlink_loop": "symbolic link to a folder around it",
+    "submodule": "another repository; name its folder too to index it",
     "unreadable": "cannot be read",
 }
 
@@ -59,6 +63,17 @@ class SearchRefused(InputError):
 @click.option("--bundle", metavar="BUNDLE", help="Whose embedder to use; the active bundle's by default.")
 @click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Index with N workers; needs QDRANT_URL.")
 @click.option("--ray", metavar="ADDRESS", help="The Ray cluster they run in, HOST:PORT or auto; else this machine.")
+@click.option(
+    "--watch", is_flag=True, help="Stay up, and follow the commits of the git repositories that PATHs lie in."
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(2, 1000),
+    default=KEEP,
+    show_default=True,
+    metavar="N",
+    help="How many revisions of a git repository stay searchable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def index(
     paths: tuple[str, ...],
@@ -66,6 +81,8 @@ def index(
     bundle: str | None,
     workers: int | None,
     ray: str | None,
+    watch: bool,
+    keep: int,
     as_json: bool,
 ) -> None:
     """Index the source below each PATH into a collection: a folder, a file, or pkg:NAME for an installed package.
@@ -76,10 +93,15 @@ def index(
     With --workers (or --ray, which means one for each machine of the cluster) the files are chunked and embedded by
     several processes, which write to the Qdrant server; they see the sources at the same paths as this machine.
 
+    With --watch it indexes what is committed, as of the commit, then stays up until Ctrl-C: a commit, a pull, another
+    branch, a finished rebase are indexed when they are there. Edits that are not committed are left out, and so are
+    submodules. `slipstream search --revision` finds in the last revisions.
+
     \b
     Example:
       slipstream index ./src ./docs --collection shop
       slipstream index pkg:fastapi pkg:starlette
+      slipstream index ./shop --collection shop --watch
       slipstream index /srv/sources/* --ray head:6379
     """
     from slipstream.ensemble.embedder import Embedder
@@ -89,18 +111,58 @@ def index(
     settings = Settings()
     name = settings.collection if collection is None else collection
     folder = find_bundle(settings.bundles_dir, bundle).embedder_dir
+    if watch:
+        if workers is not None or ray is not None:
+            raise InputError("--watch runs in one process", "leave out --workers and --ray, or --watch")
+        _watch(paths, name, settings, folder, keep, as_json)
     indexing = None
     if workers is not None or ray is not None:
         from slipstream.ensemble.retrieval.distributed.index import Workforce, distributed
 
         indexing = distributed(Workforce(workers, ray), settings, folder)
     with _shown(name) as progress:
-        report = build_index(paths, name, open_store(settings), Embedder(folder), progress, indexing)
+        report = build_index(paths, name, open_store(settings), Embedder(folder), progress, indexing, keep)
     if as_json:
         click.echo(json.dumps(asdict(report), ensure_ascii=False))
         return
     for line in _report_lines(report):
         click.echo(line)
+
+
+def _watch(
+    paths: tuple[str, ...], collection: str, settings: Settings, embedder_dir: Path, keep: int, as_json: bool
+) -> NoReturn:
+    from slipstream.ensemble.embedder import Embedder
+    from slipstream.ensemble.retrieval.freshness.commits import Commits
+    from slipstream.ensemble.retrieval.freshness.watch import Watch, alone
+    from slipstream.ensemble.retrieval.index import build_version
+    from slipstream.ensemble.retrieval.stores import open_store
+
+    _log_to(structlog.PrintLoggerFactory(sys.stderr), structlog.processors.JSONRenderer(ensure_ascii=False))
+    store = open_store(settings)
+
+    def make(commits: Commits) -> "IndexReport":
+        with _shown(collection) as progress:
+            return build_version(commits, collection, store, embedder, progress, keep=keep)
+
+    def tell(report: "IndexReport") -> None:
+        if as_json:
+            click.echo(json.dumps(asdict(report), ensure_ascii=False))
+        else:
+            click.echo(_told(report))
+
+    watch = Watch(paths, make, tell)
+    with alone(settings.index_dir, collection):
+        embedder = Embedder(embedder_dir)
+        watch.run()
+
+
+def _told(report: "IndexReport") -> str:
+    what = f"{datetime.now():%H:%M:%S} {report.collection} is at {', '.join(report.revisions)}"
+    return (
+        f"{what}: {report.chunks:,} chunks, {report.embedded:,} embedded, {report.removed:,} removed, "
+        f"{report.seconds:.1f} s"
+    )
 
 
 def _report_lines(report: "IndexReport") -> Iterator[str]:
@@ -116,6 +178,8 @@ def _report_lines(report: "IndexReport") -> Iterator[str]:
             ("  reused", report.reused, "same text as in the version before"),
             ("removed", report.removed, "in the version before, gone now"),
         ]
+    if report.revisions:
+        yield f"  {'revision':<20}{', '.join(report.revisions)}"
     rows.append(("left out", sum(report.skipped.values()), ""))
     rows += [(f"  {reason}", count, _REASONS.get(reason, "")) for reason, count in report.skipped.items()]
     if report.caveats:
@@ -175,6 +239,7 @@ def _log_to(factory: Any, renderer: Any) -> None:
 @click.option("--language", metavar="NAME", help="Only chunks in this language, such as python.")
 @click.option("--repo", metavar="NAME", help="Only chunks of this repository.")
 @click.option("--path-prefix", metavar="PATH", help="Only files whose path begins so.")
+@click.option("--revision", metavar="REV", help="As of this commit, branch or tag; the last indexed by default.")
 @click.option("--bundle", metavar="BUNDLE", help="Whose embedder to use; the active bundle's by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def search(
@@ -188,6 +253,7 @@ def search(
     Example:
       slipstream search "where is the retry budget enforced"
       slipstream search "parse the header" --language python --path-prefix starlette/ --limit 3
+      slipstream search "where are prices rounded" --collection shop --revision v1.0
     """
     settings = Settings()
     if not query.strip():
@@ -237,6 +303,8 @@ def _search(request: SearchRequest, settings: Settings, bundle: str | None) -> S
     )
     store = open_store(settings)
     store.current(request.collection)  # a wrong name is told before anything is loaded
+    if request.revision is not None:
+        find(store.versions(request.collection), request.revision)
     embedder = Embedder(find_bundle(settings.bundles_dir, bundle).embedder_dir)
     searcher = Searcher(store, embedder.digest)
     vector = embedder.embed_questions([request.query])[0]

@@ -8,6 +8,7 @@ import structlog
 
 from slipstream.ensemble.contracts import SearchFilter, SearchRequest, SearchResult
 from slipstream.ensemble.retrieval.bm25 import encode_query
+from slipstream.ensemble.retrieval.freshness.revisions import find
 from slipstream.ensemble.retrieval.store import (
     CollectionNotFound,
     DenseVector,
@@ -23,6 +24,9 @@ log = structlog.get_logger(__name__)
 
 # Two versions published during one request is all it takes to lose one on a server; five times running is no accident.
 _ATTEMPTS = 5
+# Of a collection that somebody asked for; opening one costs a read of its files.
+_EARLIER_VERSIONS = 2
+_PUBLISHED = ""
 
 
 class _Open:
@@ -38,13 +42,14 @@ class Searcher:
     """Searches the collections of ``store`` with vectors of the embedder ``embedder_digest``. Threads may share it.
 
     Each search asks for the published version (a file read, or one request to a Qdrant server) and opens it when it is
-    another one than before. Searches that are under way finish on the version they began with.
+    another one than before. Searches that are under way finish on the version they began with. The last earlier
+    versions that a search named by their revision stay open.
     """
 
     def __init__(self, store: VectorStore, embedder_digest: str) -> None:
         self._store = store
         self._embedder_digest = embedder_digest
-        self._open: dict[str, _Open] = {}
+        self._open: dict[tuple[str, str], _Open] = {}  # by collection, and by version where that was asked for
         self._guard = threading.Lock()
 
     def search(self, request: SearchRequest, dense: DenseVector) -> SearchResult:
@@ -52,6 +57,7 @@ class Searcher:
 
         Raises:
             CollectionNotFound: nothing of that name was published.
+            RevisionNotFound: no version that is kept was made from that revision.
             EmbedderMismatch: another embedder made the collection's vectors.
             StoreUnavailable: the index cannot be opened, or the server does not answer.
         """
@@ -61,7 +67,7 @@ class Searcher:
         while True:
             attempts -= 1
             try:
-                with self._reader(request.collection) as reader:
+                with self._reader(request.collection, request.revision) as reader:
                     hits = reader.search(dense, sparse, request.limit, where)
             except VersionGone:
                 if attempts == 0:
@@ -72,12 +78,12 @@ class Searcher:
     def close(self) -> None:
         """Close every reader; searches under way finish first."""
         with self._guard:
-            for collection in list(self._open):
-                self._retire(collection)
+            for place in list(self._open):
+                self._retire(place)
 
     @contextmanager
-    def _reader(self, collection: str) -> Iterator[Reader]:
-        entry = self._enter(collection)
+    def _reader(self, collection: str, revision: str | None) -> Iterator[Reader]:
+        entry = self._enter(collection, revision)
         try:
             yield entry.reader
         finally:
@@ -85,31 +91,45 @@ class Searcher:
                 entry.searches -= 1
                 _close_unused(entry)
 
-    def _enter(self, collection: str) -> _Open:
+    def _enter(self, collection: str, revision: str | None) -> _Open:
         try:
-            published = self._store.current(collection)  # outside the guard: it may be a request
+            wanted, version = self._wanted(collection, revision)  # outside the guard: it may be a request
         except CollectionNotFound:
             with self._guard:
-                self._retire(collection)
+                for place in [place for place in self._open if place[0] == collection]:
+                    self._retire(place)
             raise
         with self._guard:
-            entry = self._open.get(collection)
-            if entry is None or entry.reader.info.version != published.version:
-                entry = self._switch(published)
+            entry = self._open.get((collection, version))
+            if entry is None or entry.reader.info.version != wanted.version:
+                entry = self._switch(wanted, version)
+            elif version != _PUBLISHED:  # the last used stands last
+                self._open[collection, version] = self._open.pop((collection, version))
             entry.searches += 1
             return entry
 
-    def _switch(self, published: VersionInfo) -> _Open:
-        self._check(published)  # before opening it, which costs a read of every file
-        reader = self._store.reader(published.collection)
+    def _wanted(self, collection: str, revision: str | None) -> tuple[VersionInfo, str]:
+        """What to search, and its version if it is an earlier one."""
+        if revision is None:
+            return self._store.current(collection), _PUBLISHED
+        published, *earlier = self._store.versions(collection)
+        info = find([published, *earlier], revision)
+        return info, _PUBLISHED if info.version == published.version else info.version
+
+    def _switch(self, wanted: VersionInfo, version: str) -> _Open:
+        self._check(wanted)  # before opening it, which costs a read of every file
+        reader = self._store.reader(wanted.collection, version or None)
         try:
             self._check(reader.info)  # one more version may have come in between
         except EmbedderMismatch:
             reader.close()
             raise
-        self._retire(published.collection)
-        self._open[published.collection] = entry = _Open(reader)
-        log.info("index.switched", collection=published.collection, version=reader.info.version)
+        self._retire((wanted.collection, version))
+        self._open[wanted.collection, version] = entry = _Open(reader)
+        opened = [place for place in self._open if place[0] == wanted.collection and place[1] != _PUBLISHED]
+        for place in opened[:-_EARLIER_VERSIONS]:
+            self._retire(place)
+        log.info("index.switched", collection=wanted.collection, version=reader.info.version)
         return entry
 
     def _check(self, info: VersionInfo) -> None:
@@ -120,8 +140,8 @@ class Searcher:
                 remedy(info.collection),
             )
 
-    def _retire(self, collection: str) -> None:
-        entry = self._open.pop(collection, None)
+    def _retire(self, place: tuple[str, str]) -> None:
+        entry = self._open.pop(place, None)
         if entry is not None:
             entry.replaced = True
             _close_unused(entry)

@@ -9,12 +9,17 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
+from typing import Protocol
 
-from slipstream.ensemble.retrieval import bm25, chunker, definitions, languages
+from slipstream.ensemble.retrieval import bm25, chunker, decoding, definitions, languages, notebooks, pages, words
+from slipstream.ensemble.retrieval.chunk_process import ChunkProcess
+from slipstream.ensemble.retrieval.freshness.commits import revision_of
+from slipstream.ensemble.retrieval.freshness.revisions import Revision
 from slipstream.ensemble.retrieval.hits import point_id
-from slipstream.ensemble.retrieval.store import Chunk
-from slipstream.ensemble.retrieval.walk import Skipped, SourceFile
+from slipstream.ensemble.retrieval.store import Chunk, FileKey
+from slipstream.ensemble.retrieval.walk import MAX_BYTES, Skipped, SourceFile, resolve_root, walk
 
+_SHAPING = (bm25, chunker, decoding, definitions, languages, notebooks, pages, words)
 _BATCH_CHUNKS = 128
 """Large enough that no core waits at its end, small enough that parsing the first one is not noticed."""
 
@@ -24,7 +29,7 @@ class SourceDigest:
 
     Attributes:
         files: those added so far.
-        contents: the sha256 of each.
+        contents: what tells the bytes of each from others.
     """
 
     def __init__(self) -> None:
@@ -33,13 +38,54 @@ class SourceDigest:
         self.contents: list[str] = []
 
     def add(self, file: SourceFile, content: str) -> None:
-        """``content`` is the sha256 of the file's bytes."""
+        """``content`` tells the file's bytes from others: their sha256, or what git calls them."""
         self._total.update(f"{file.repo}\0{file.path}\0{content}\n".encode())
         self.files.append(file)
         self.contents.append(content)
 
+    def by_file(self) -> dict[FileKey, str]:
+        """The contents by repo and path."""
+        return {(file.repo, file.path): content for file, content in zip(self.files, self.contents, strict=True)}
+
     def hexdigest(self) -> str:
         return self._total.hexdigest()
+
+
+class Sources(Protocol):
+    """What a version is made from.
+
+    Attributes:
+        names: what the caller called its parts, each with the folder it is in.
+    """
+
+    names: Sequence[tuple[str, Path]]
+
+    def files(self, skipped: Skipped) -> Iterable[SourceFile]:
+        """The files to index; what is left out is counted in ``skipped``."""
+        ...
+
+    def revisions(self) -> list[Revision]:
+        """The commits that they are of; none outside git."""
+        ...
+
+
+class WorkingTree(Sources):
+    """What lies below the arguments of ``slipstream index`` now (see `resolve_root`).
+
+    Raises:
+        SourceNotFound: an argument names nothing.
+    """
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self._roots = [resolve_root(argument) for argument in arguments]
+        self.names = [(name, root.path) for name, root in zip(arguments, self._roots, strict=True)]
+
+    def files(self, skipped: Skipped) -> Iterable[SourceFile]:
+        return walk(self._roots, skipped)
+
+    def revisions(self) -> list[Revision]:
+        found = [revision_of(root) for root in self._roots]
+        return list(dict.fromkeys(revision for revision in found if revision is not None))
 
 
 @dataclass(slots=True)
@@ -54,38 +100,57 @@ def digested(found: Iterable[SourceFile], skipped: Skipped) -> SourceDigest:
     """The files that can be read; the others are counted."""
     digest = SourceDigest()
     for file in found:
-        data = _read(file, skipped)
-        if data is not None:
-            digest.add(file, sha256(data).hexdigest())
+        if file.known_content is not None:
+            digest.add(file, file.known_content)
+        elif (data := _read(file, skipped)) is not None:
+            digest.add(file, _content(file, data))
     return digest
 
 
 def batches(files: Sequence[SourceFile], digest: SourceDigest, skipped: Skipped) -> Iterator[Batch]:
-    """The chunks of ``files``; ``digest`` gets what they were made from, and what is gone by now is counted."""
+    """The chunks of ``files``; ``digest`` gets what they were made from, and what is gone by now is counted.
+
+    A process of its own cuts them: see `ChunkProcess`.
+
+    Raises:
+        ChunkingUnavailable: it does not start.
+    """
     batch = Batch()
-    bytes_done = 0
-    for file in files:
-        bytes_done += file.size
-        data = _read(file, skipped)
-        if data is None:
-            continue
-        digest.add(file, sha256(data).hexdigest())
-        batch.chunks += _distinct(chunker.chunk_file(file.path, data, file.repo))
-        if len(batch.chunks) >= _BATCH_CHUNKS:
-            batch.bytes_done = bytes_done
-            yield batch
-            batch = Batch()
+    bytes_before = 0
+    with ChunkProcess() as process:
+        for file in files:
+            data = _read(file, skipped)
+            if data is not None:
+                digest.add(file, _content(file, data))
+                cut = process.cut(file.path, data, file.repo)
+                skipped.update(cut.caveats)
+                chunks = list(_distinct(cut.chunks))
+                for done, chunk in enumerate(chunks, 1):  # one file of 200,000 lines is a hundred batches
+                    batch.chunks.append(chunk)
+                    if len(batch.chunks) >= _BATCH_CHUNKS:
+                        batch.bytes_done = bytes_before + file.size * done // len(chunks)
+                        yield batch
+                        batch = Batch()
+            bytes_before += file.size
     if batch.chunks:
-        batch.bytes_done = bytes_done
+        batch.bytes_done = bytes_before
         yield batch
 
 
 def _read(file: SourceFile, skipped: Skipped) -> bytes | None:
     try:
-        return file.absolute.read_bytes()
+        data = file.read()
     except OSError:
         skipped["unreadable"] += 1
         return None
+    if len(data) > MAX_BYTES:
+        skipped["too_large"] += 1
+        return None
+    return data
+
+
+def _content(file: SourceFile, data: bytes) -> str:
+    return file.known_content or sha256(data).hexdigest()
 
 
 def _distinct(chunks: Iterable[Chunk]) -> Iterable[Chunk]:
@@ -95,7 +160,7 @@ def _distinct(chunks: Iterable[Chunk]) -> Iterable[Chunk]:
 
 def shaping_code() -> str:
     """Digests of the modules that shape chunks and terms, and the versions of the grammars."""
-    files = [Path(str(module.__file__)) for module in (bm25, chunker, definitions, languages)]
+    files = [Path(str(module.__file__)) for module in _SHAPING]
     modules = [sha256(file.read_bytes()).hexdigest() for file in files]
     grammars = sorted(
         f"{name}=={distribution.version}"
@@ -105,4 +170,4 @@ def shaping_code() -> str:
     return "\n".join([*modules, *grammars]) + "\n"
 
 
-__all__ = ["Batch", "SourceDigest", "batches", "digested", "shaping_code"]
+__all__ = ["Batch", "SourceDigest", "Sources", "WorkingTree", "batches", "digested", "shaping_code"]

@@ -2,45 +2,60 @@
 
 import errno
 import os
-import re
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from pathspec import GitIgnoreSpec
 
 from slipstream import InputError
+from slipstream.ensemble.retrieval.decoding import is_marked
+from slipstream.ensemble.retrieval.generated import is_data, is_generated, is_generated_name
 from slipstream.ensemble.retrieval.languages import MARKDOWN, language_of
+from slipstream.ensemble.retrieval.notebooks import is_notebook, is_readable
+from slipstream.ensemble.retrieval.pages import CAVEATS, Caveat
 from slipstream.ensemble.retrieval.roots import Root, SourceNotFound, git_top, is_there, prefixes, resolve_root
 
 __all__ = ["Root", "Skipped", "SourceFile", "SourceNotFound", "resolve_root", "walk"]
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 16_000_000
+"""Twice sqlite3.c, which has 260,000 lines; what is larger was written by a program, or is not for reading."""
 _HEAD_BYTES = 32_768  # read to judge a file; git looks for NUL in 8,000
-_MINIFIED_LINE = 500  # mean line length in bytes above which no person wrote it
+_LONG_BYTES = 1_000_000
 
 SkipReason = Literal[
-    "ignored", "binary", "generated", "too_large", "unknown_language", "symlink", "symlink_loop", "unreadable", "hidden"
+    "ignored",
+    "binary",
+    "generated",
+    "too_large",
+    "unknown_language",
+    "broken_notebook",
+    "symlink",
+    "symlink_loop",
+    "submodule",
+    "unreadable",
+    "hidden",
 ]
-_LEFT_OUT_FOLDERS = frozenset({"node_modules", "__pycache__", "bower_components"})
-_GENERATED_NAME = re.compile(
-    r"(?:_pb2(?:_grpc)?\.pyi?|\.pb\.(?:go|h|cc)|\.min\.m?js|\.bundle\.js|\.lock|\.lock\.json|-lock\.(?:json|ya?ml)|^go\.sum)$"
-)
-_GENERATED_HEADER = re.compile(
-    rb"^[ \t]*(?:#|//|/\*|\*|<!--|;|\"\"\")[^\n]*"
-    rb"(?:@generated\b|\bDO NOT (?:EDIT|MODIFY)\b|(?i:\b(?:auto[- ]?)?generated\b[^\n]*\bdo not (?:edit|modify))"
-    rb"|(?i:\bauto-?generated (?:by|from|file|code)\b))",
-    re.MULTILINE,
-)
-_HEADER_LINES, _HEADER_BYTES = 30, 4_096
+LEFT_OUT_FOLDERS = frozenset({"node_modules", "__pycache__", "bower_components"})
 
 
-class Skipped(Counter[SkipReason]):
-    """How often something was left out, by reason. A folder that is not entered counts once."""
+class Skipped(Counter[SkipReason | Caveat]):
+    """How often something was left out, by reason, and how often a file was taken in with less than it might show.
+
+    A folder that is not entered counts once.
+    """
+
+    def left_out(self) -> dict[str, int]:
+        """By reason, the most frequent first."""
+        return {reason: count for reason, count in self.most_common() if reason not in CAVEATS}
+
+    def caveats(self) -> dict[str, int]:
+        """Of files that are in the index, by kind, the most frequent first."""
+        return {reason: count for reason, count in self.most_common() if reason in CAVEATS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +73,22 @@ class SourceFile:
     absolute: Path
     repo: str
     size: int
+
+    @property
+    def known_content(self) -> str | None:
+        """What tells its bytes from others, if that is known without reading them."""
+        return None
+
+    def read(self) -> bytes:
+        """At most one byte more than `MAX_BYTES`: what was a small regular file may be a log without end now.
+
+        Raises:
+            OSError: it cannot be read, or is no regular file any more.
+        """
+        with os.fdopen(os.open(self.absolute, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "no regular file", str(self.absolute))
+            return stream.read(MAX_BYTES + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +154,7 @@ def _left_out(entry: os.DirEntry[str], ignores: tuple[_Ignore, ...]) -> SkipReas
     if entry.is_symlink():
         return "symlink_loop" if _is_loop(Path(entry.path)) else "symlink"
     is_folder = entry.is_dir(follow_symlinks=False)
-    if is_folder and (entry.name in _LEFT_OUT_FOLDERS or is_there(Path(entry.path, "pyvenv.cfg"))):
+    if is_folder and (entry.name in LEFT_OUT_FOLDERS or is_there(Path(entry.path, "pyvenv.cfg"))):
         return "ignored"
     return "ignored" if _is_ignored(entry.path, ignores, is_folder=is_folder) else None
 
@@ -140,7 +171,7 @@ def _is_loop(link: Path) -> bool:
 def _judge(path: Path, name: str, repo: str, skipped: Skipped) -> SourceFile | None:
     """The file, or None with its reason counted. No more than its head is read."""
     reason, size = _file_reason(path)
-    if reason is None and not _is_text(name):
+    if reason is None and not is_text(name):
         reason = "unreadable"
     if reason is not None:
         skipped[reason] += 1
@@ -150,34 +181,53 @@ def _judge(path: Path, name: str, repo: str, skipped: Skipped) -> SourceFile | N
 
 def _file_reason(path: Path) -> tuple[SkipReason | None, int]:
     """Why a file is out for what it is, and its size."""
-    if _GENERATED_NAME.search(path.name):
-        return "generated", 0
-    language = language_of(path.name)
-    if language is None:
-        return "unknown_language", 0
+    if (reason := reason_by_name(path.name)) is not None:
+        return reason, 0
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
             return "unreadable", 0
-        if status.st_size > MAX_BYTES:
-            return "too_large", status.st_size
         with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
+            return reason_by_content(path.name, file, status.st_size), status.st_size
     except OSError:
         return "unreadable", 0
-    if b"\0" in head:
-        return "binary", status.st_size
-    if _is_generated(head, is_prose=language is MARKDOWN):
-        return "generated", status.st_size
-    return None, status.st_size
 
 
-def _is_generated(head: bytes, *, is_prose: bool) -> bool:
-    top = b"\n".join(head[:_HEADER_BYTES].split(b"\n", _HEADER_LINES)[:_HEADER_LINES])
-    if _GENERATED_HEADER.search(top):
-        return True
-    # A paragraph on one line is how prose is written.
-    return not is_prose and len(head) > _MINIFIED_LINE * (head.count(b"\n") + head.count(b"\r") + 1)
+def reason_by_name(name: str) -> SkipReason | None:
+    """Why a file called so is out, whatever is in it."""
+    if is_generated_name(name):
+        return "generated"
+    return "unknown_language" if language_of(name) is None and not is_notebook(name) else None
+
+
+def reason_by_content(name: str, file: BinaryIO, size: int) -> SkipReason | None:
+    """Why a file with these ``size`` bytes is out. No more than pieces of it are read.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if size > MAX_BYTES:
+        return "too_large"
+    language = language_of(name)
+    if language is None:
+        return None if is_readable(file.read(MAX_BYTES)) else "broken_notebook"
+    head = file.read(_HEAD_BYTES)
+    if b"\0" in head and not is_marked(head):
+        return "binary"
+    if is_generated(head, is_prose=language is MARKDOWN) or is_data(_samples(file, size)):
+        return "generated"
+    return None
+
+
+def _samples(file: BinaryIO, size: int) -> bytes:
+    """Of a file too long to have been typed in a day, pieces from a quarter of it on; nothing of others."""
+    if size <= _LONG_BYTES:
+        return b""
+    pieces = []
+    for quarter in (1, 2, 3):
+        file.seek(size * quarter // 4)
+        pieces.append(file.read(_HEAD_BYTES))
+    return b"".join(pieces)
 
 
 def _inherited(root: Root) -> tuple[_Ignore, ...]:
@@ -197,7 +247,7 @@ def _inherited(root: Root) -> tuple[_Ignore, ...]:
 def _read_ignore(folder: Path, file: Path) -> tuple[_Ignore, ...]:
     try:
         status = file.lstat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:  # git does not follow a link here either
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LONG_BYTES:  # git does not follow a link here either
             return ()
         lines = file.read_text("utf-8", "replace").splitlines()
     except OSError:
@@ -227,7 +277,7 @@ def _relative(path: str, folder: str) -> str:
     return path[len(folder.rstrip("/")) + 1 :].replace(os.sep, "/")
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
     """Whether a file name is Unicode; what Linux lets through besides cannot be stored or shown."""
     try:
         name.encode()

@@ -114,14 +114,14 @@ async def test_the_ensemble_gets_question_conversation_and_sampling(
     system = {"role": "system", "content": "Be terse."}
     parts = {"role": "user", "content": [{"type": "text", "text": "Where is"}, {"type": "text", "text": "it?"}]}
     sampling = {"temperature": 0.5, "top_p": 0.9, "seed": -5, "stop": ["\n", "конец"], "max_tokens": 7}
-    body = CHAT | sampling | {"messages": [system, *history, parts], "collection": "shop"}
+    body = CHAT | sampling | {"messages": [system, *history, parts], "collection": "shop", "revision": "v1.0"}
     await scripted.post("/v1/chat/completions", json=body)
     (request,) = triton.requests
     sent = tensors(request)
     assert request.model_name == "rag"
     assert json.loads(sent["messages"][4:]) == [*history, {"role": "user", "content": "Be terse.\n\nWhere is\nit?"}]
     search = json.loads(sent["search"][4:])
-    assert (search["query"], search["collection"]) == ("Where is\nit?", "shop")
+    assert (search["query"], search["collection"], search["revision"]) == ("Where is\nit?", "shop", "v1.0")
     assert struct.unpack("<f", sent["temperature"])[0] == 0.5
     assert struct.unpack("<f", sent["top_p"])[0] == pytest.approx(0.9)
     assert struct.unpack("<i", sent["max_tokens"])[0] == 7
@@ -175,6 +175,7 @@ async def test_the_bare_generator_gets_the_chat_template(
     [
         ("context_length_exceeded", 400),
         ("collection_not_found", 404),
+        ("revision_not_found", 404),
         ("embedder_mismatch", 409),
         ("overloaded", 429),
         ("index_unavailable", 503),
@@ -356,6 +357,7 @@ async def test_search_returns_hits_with_the_version_they_come_from(
     assert search == {
         "query": "retry",
         "collection": "code",
+        "revision": None,
         "limit": 2,
         "repo": None,
         "language": "python",

@@ -69,7 +69,8 @@ class Vectors(Mapping[str, "NDArray[np.float32]"]):
 
     def __getitem__(self, digest: str) -> "NDArray[np.float32]":
         array, row = self._places[digest]
-        return self._arrays[array][row]
+        vector: NDArray[np.float32] = self._arrays[array][row]
+        return vector
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)

@@ -7,8 +7,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO, cast
 
 from slipstream import EnvironmentFault, InputError
 
@@ -17,8 +16,8 @@ _TIMEOUT_S = 60.0
 _LOCAL = frozenset(
     f"GIT_{name}"
     for name in (
-        "ALTERNATE_OBJECT_DIRECTORIES", "COMMON_DIR", "CONFIG", "CONFIG_COUNT", "CONFIG_PARAMETERS", "DIR", "GRAFT_FILE",
-        "IMPLICIT_WORK_TREE", "INDEX_FILE", "NAMESPACE", "OBJECT_DIRECTORY", "PREFIX", "REPLACE_REF_BASE",
+        "ALTERNATE_OBJECT_DIRECTORIES", "COMMON_DIR", "CONFIG", "CONFIG_COUNT", "CONFIG_PARAMETERS", "DIR",
+        "GRAFT_FILE", "IMPLICIT_WORK_TREE", "INDEX_FILE", "NAMESPACE", "OBJECT_DIRECTORY", "PREFIX", "REPLACE_REF_BASE",
         "SHALLOW_FILE", "WORK_TREE",
     )
 )  # fmt: skip
@@ -110,7 +109,14 @@ class Repository:
 
     def is_dirty(self) -> bool:
         """Whether something below the folder differs from the commit, or is neither committed nor ignored."""
-        status = ("status", "--porcelain", "--untracked-files=normal", "--ignore-submodules=all", "--", self.prefix or ".")
+        status = (
+            "status",
+            "--porcelain",
+            "--untracked-files=normal",
+            "--ignore-submodules=all",
+            "--",
+            self.prefix or ".",
+        )
         return bool(_git(self.top, "-c", "core.fsmonitor=false", *status))
 
     def files(self, commit: str) -> list[Entry]:
@@ -138,7 +144,7 @@ class Repository:
 
 
 class Blobs:
-    """Reads objects through one ``git cat-file --batch``. A context manager; not for several threads at a time."""
+    """Reads objects through one ``git cat-file --batch``. Not for several threads at a time."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -154,19 +160,12 @@ class Blobs:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment()
             )
-        asked, told = self._process.stdin, self._process.stdout
-        assert asked is not None
-        assert told is not None
+        asked, told = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)
         asked.write(oid.encode() + b"\n")
         asked.flush()
         return _answer(told, oid)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.communicate()

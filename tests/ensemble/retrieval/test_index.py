@@ -139,13 +139,13 @@ def test_a_file_that_vanishes_alone_is_nothing(
     store: EdgeStore, embedder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "one" / "a.py", function("only"))
-    known = store.check
+    known = store.versions
 
-    def check(collection: str) -> None:
+    def versions(collection: str) -> list[VersionInfo]:
         (tmp_path / "one" / "a.py").unlink()
-        known(collection)
+        return known(collection)
 
-    monkeypatch.setattr(store, "check", check)
+    monkeypatch.setattr(store, "versions", versions)
     with pytest.raises(NothingToIndex, match="1 unreadable"):
         run(tmp_path / "one", store=store, embedder=embedder)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slipstream.ensemble.retrieval import chunker
+from slipstream.ensemble.retrieval.chunk_process import ChunkProcess
 from slipstream.ensemble.retrieval.edge import EdgeStore
 from slipstream.ensemble.retrieval.index import build_index
 from slipstream.ensemble.retrieval.store import StoreUnavailable
@@ -141,7 +141,7 @@ def test_damaged_vectors_of_the_version_before_cost_time_and_nothing_else(
     store: EdgeStore, embedder: Recorder, tree: Path, tmp_path: Path
 ) -> None:
     before = run(tree, store=store, embedder=embedder)
-    digests = tmp_path / "index" / NAME / before.version / "digests.txt"
+    digests = tmp_path / "index" / NAME / before.version / "files.txt"
     digests.write_bytes(digests.read_bytes()[:100])
     write(tree / "new.py", function("brand_new"))
     after = run(tree, store=store, embedder=embedder)
@@ -169,8 +169,8 @@ def test_parsing_goes_on_while_the_embedder_works(
     for number in range(3):
         write(tmp_path / "many" / f"m{number}.py", *(function(f"f{number}_{each}") for each in range(130)))
     parsed: list[str] = []
-    real = chunker.chunk_file
-    monkeypatch.setattr(chunker, "chunk_file", lambda path, *rest: (parsed.append(path), real(path, *rest))[1])
+    real = ChunkProcess.cut
+    monkeypatch.setattr(ChunkProcess, "cut", lambda it, path, *rest: (parsed.append(path), real(it, path, *rest))[1])
     seen: list[int] = []
 
     class Patient(Recorder):
@@ -181,4 +181,4 @@ def test_parsing_goes_on_while_the_embedder_works(
             seen.append(len(parsed))
 
     run(tmp_path / "many", store=store, embedder=Patient(folder))
-    assert seen == [2, 3, 3]
+    assert seen == [2, 3, 3, 3]  # three batches are full, the last one holds the rest
