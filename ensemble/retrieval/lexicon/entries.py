@@ -29,7 +29,7 @@ class Lexicon:
 
     Attributes:
         exact: by the words, single spaces between them.
-        participles: by the passive participle without its ending: Snowball gives ``вложенный`` and ``вложение`` the same
+        participles: by the passive participle without its ending: Snowball gives ``вложенный`` and ``вложение`` one
             stem.
         stems: by the stems of the words, single spaces between them.
         ordered: the stems of single words, ascending.

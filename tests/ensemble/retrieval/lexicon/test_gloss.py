@@ -3,6 +3,7 @@
 import pytest
 
 from slipstream.ensemble.retrieval.lexicon.gloss import Gloss, gloss
+from tests.ensemble.retrieval.lexicon.pairs import PAIRS
 
 
 @pytest.mark.parametrize("text", ["", "  ", "?!", "How does add_middleware work?", "naïve café\n", "日本語", "e\u0301"])
@@ -108,3 +109,7 @@ def test_ukrainian_and_other_cyrillic_texts_are_glossed_as_far_as_known() -> Non
 @pytest.mark.parametrize("text", ["а" * 5000, "-", "а-", "-а-б--в-", "где " * 3000, "не", "ё", "\u0301\u0306", "ъ"])
 def test_no_text_is_too_odd(text: str) -> None:
     assert isinstance(gloss(text).english, str)
+
+
+def test_a_developers_sentences_are_known_word_by_word() -> None:
+    assert [gloss(russian).unknown for _, russian in PAIRS] == [()] * len(PAIRS)
