@@ -114,7 +114,9 @@ class _File:
         if self.root is not None and self.language is not None:
             top = outline(self.root, self.lines, self.cumulative, BUDGET, self.language)
         parts = _sectioned(_spans(top, self.lines), self.page.sections)
-        spans = _attach_tiny(self._trimmed(parts), self.lines)
+        # Of a notebook's cells a tiny one may be pages of output away from the next.
+        trimmed = self._trimmed(parts)
+        spans = list(trimmed) if self.page.sections else _attach_tiny(trimmed, self.lines)
         big = [span for span in spans if self.size(span.first, span.last) > BUDGET]
         if big and self.root is not None:
             self.cuts = _cuts(self.root, big, len(self.lines))
