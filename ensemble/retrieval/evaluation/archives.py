@@ -55,7 +55,7 @@ def unpack(archive: Path, corpus: Corpus, into: Path) -> int:
 def _below(name: str, top: str) -> str | None:
     """``name`` relative to the folder ``top``; None if it lies elsewhere, or climbs out of where it lies."""
     path, folder = PurePosixPath(name), PurePosixPath(top)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or not path.is_relative_to(folder):
+    if ".." in path.parts or "\\" in name or not path.is_relative_to(folder):
         return None
     relative = path.relative_to(folder).as_posix()
     return relative if relative != "." else None
@@ -80,7 +80,7 @@ def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
 def _tar_members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
     for member in archive:
         if member.isreg() and (file := archive.extractfile(member)) is not None:
-            yield member.name.removeprefix("./"), file.read()
+            yield member.name, file.read()
 
 
 def _debian_data(archive: Path) -> bytes:

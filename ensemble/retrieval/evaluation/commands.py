@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -178,7 +179,7 @@ def _document(found: "Report", collection: "Collection", left_out: Sequence[str]
 def _finite(document: dict[str, Any]) -> dict[str, Any]:
     """JSON has no infinity: the threshold of a ranker whose scores tell nothing, or that found nothing, is null."""
     fitted = dict(document["fitted"])
-    if abs(fitted["threshold"]) == float("inf"):
+    if not isfinite(fitted["threshold"]):
         fitted["threshold"] = None
     return {**document, "fitted": fitted}
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from math import isfinite
 
 from rich.table import Table
 
@@ -58,7 +59,7 @@ def declining_table(declining: Sequence[Declining]) -> Table:
             f"{one.split} ({one.unanswerable} and {one.answerable})",
             one.ranker,
             f"{one.fitted.auroc:.3f}",
-            f"{one.fitted.threshold:.4g}",
+            f"{one.fitted.threshold:.4g}" if isfinite(one.fitted.threshold) else "none",
             f"{one.fitted.declined_unanswerable:.1%}",
             f"{one.fitted.declined_answerable:.1%}",
             carried,

@@ -209,6 +209,17 @@ def test_go_is_asked_without_the_name_that_its_comments_begin_with() -> None:
     assert "//go:generate" in without("shop.go", GO)
 
 
+def test_a_remark_behind_code_is_not_the_beginning_of_the_documentation_below() -> None:
+    text = "package a\n\nvar n = 3 // the most that fits\n// F says how much of it fits.\nfunc F() int { return n }\n"
+    assert [found.query for found in candidates("a.go", text)] == ["says how much of it fits"]
+    assert "// the most that fits\n\nfunc" in without("a.go", text)
+
+
+def test_a_directive_says_nothing() -> None:
+    text = "package a\n\n//nolint:all of it is fine\n// F says how much of it fits.\nfunc F() int { return 3 }\n"
+    assert [found.query for found in candidates("a.go", text)] == ["says how much of it fits"]
+
+
 def test_jsdoc_belongs_to_what_comes_next() -> None:
     found = {found.documented.symbol: found for found in candidates("shop.ts", TYPESCRIPT)}
     assert list(found) == ["Basket.push", "count"]
@@ -233,8 +244,8 @@ def test_line_ends_are_counted_as_chunks_count_them() -> None:
 
 
 def test_columns_are_bytes() -> None:
-    text = 'def f(): "Сказать это в одной строке."; x = "ё"\n'
-    assert without("a.py", text) == 'def f(): ...; x = "ё"\n'
+    text = 'def ф(): "Сказать это в одной строке."; x = "ё"\n'
+    assert without("a.py", text) == 'def ф(): ...; x = "ё"\n'
 
 
 # The sample
