@@ -163,7 +163,7 @@ class Reader(Protocol):
     info: VersionInfo
 
     def search(self, dense: DenseVector, sparse: SparseVector, limit: int, where: SearchFilter) -> list[Hit]:
-        """Hybrid search: dense and sparse candidates fused by reciprocal rank, best first."""
+        """Hybrid search, best first; see `ranking` for the scores."""
         ...
 
     def scroll(self, *, with_vectors: bool = False) -> Iterator[Point]:

@@ -22,75 +22,12 @@ _LONGEST_WORD = 128
 
 # Function words: in a question they carry its grammar, in code they are keywords and prose. `not`, `if`, `with`, `from`
 # and `when` stay, because developers ask for conditions.
-STOP_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "of",
-        "to",
-        "is",
-        "are",
-        "be",
-        "was",
-        "were",
-        "been",
-        "for",
-        "in",
-        "on",
-        "by",
-        "and",
-        "or",
-        "it",
-        "its",
-        "this",
-        "that",
-        "these",
-        "those",
-        "as",
-        "at",
-        "do",
-        "does",
-        "did",
-        "how",
-        "what",
-        "where",
-        "why",
-        "which",
-        "who",
-        "whose",
-        "can",
-        "could",
-        "should",
-        "would",
-        "will",
-        "has",
-        "have",
-        "had",
-        "into",
-        "than",
-        "then",
-        "there",
-        "their",
-        "them",
-        "they",
-        "i",
-        "you",
-        "we",
-        "my",
-        "your",
-        "our",
-        "so",
-        "such",
-        "also",
-        "but",
-        "about",
-        "out",
-        "over",
-        "under",
-        "again",
-    ]
-)
+_FUNCTION_WORDS = """
+a an the of to is are be was were been for in on by and or it its this that these those as at do does did how what where
+why which who whose can could should would will has have had into than then there their them they i you we my your our
+so such also but about out over under again
+"""
+STOP_WORDS = frozenset(_FUNCTION_WORDS.split())
 _CYRILLIC = re.compile(r"[а-яё]")
 _own = threading.local()
 
@@ -135,8 +72,8 @@ def _split(word: str) -> tuple[str, ...]:
 def _stem(term: str) -> str:
     if not hasattr(_own, "english"):  # a stemmer must not be shared by threads
         _own.english, _own.russian = Stemmer.Stemmer("english"), Stemmer.Stemmer("russian")
-    stemmer: Stemmer.Stemmer = _own.russian if _CYRILLIC.search(term) else _own.english
-    return stemmer.stemWord(term)
+    stemmer = _own.russian if _CYRILLIC.search(term) else _own.english
+    return str(stemmer.stemWord(term))
 
 
 __all__ = ["STOP_WORDS", "spoken", "stems", "terms"]

@@ -9,11 +9,13 @@ import structlog
 
 from slipstream.ensemble.contracts import Hit, SearchFilter
 from slipstream.ensemble.retrieval.edge import shard as shards
+from slipstream.ensemble.retrieval.edge.asked import EdgeAsked
 from slipstream.ensemble.retrieval.edge.files import read_files
 from slipstream.ensemble.retrieval.edge.vectors import Vectors, segments
 from slipstream.ensemble.retrieval.edge.versions import CollectionFolder, FileLock, remove_tree
 from slipstream.ensemble.retrieval.edge.writer import EdgeWriter, writing
-from slipstream.ensemble.retrieval.hits import DENSE, SPARSE, Candidate, candidates, conditions, fuse, to_point
+from slipstream.ensemble.retrieval.hits import to_point
+from slipstream.ensemble.retrieval.ranking import rank
 from slipstream.ensemble.retrieval.store import (
     CollectionNameInvalid,
     CollectionNotFound,
@@ -29,7 +31,6 @@ from slipstream.ensemble.retrieval.store import (
     new_version,
     not_found,
 )
-from slipstream.ensemble.retrieval.vector_index import DEFAULT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,30 +145,9 @@ class EdgeReader:
         self._shard: shards.SharedShard | None = shard
 
     def search(self, dense: DenseVector, sparse: SparseVector, limit: int, where: SearchFilter) -> list[Hit]:
-        import qdrant_edge as edge
-
-        must: list[Any] = [
-            edge.FieldCondition(name, match=edge.MatchValue(value)) for name, value in conditions(where).items()
-        ]
-        vector: Any = checked(self.info, dense)  # the engine takes arrays; its stubs do not know
-        queries = [edge.Query.Nearest(vector, using=DENSE)]
-        if sparse.indices:
-            queries.append(edge.Query.Nearest(edge.SparseVector(sparse.indices, sparse.values), using=SPARSE))
-        request = edge.QueryBatchRequest(
-            [
-                edge.QueryRequest(
-                    limit=candidates(limit),
-                    query=query,
-                    filter=edge.Filter(must=must),
-                    with_payload=True,
-                    params=shards.search_params(DEFAULT),
-                )
-                for query in queries
-            ]
-        )
+        vector = checked(self.info, dense)
         with self._engine() as shard:
-            found = shard.query_batch(request)
-        return fuse(([Candidate(point.score, point.payload) for point in ranked] for ranked in found), limit)
+            return rank(EdgeAsked(shard, vector, sparse, where), limit)
 
     def scroll(self, *, with_vectors: bool = False) -> Iterator[Point]:
         import qdrant_edge as edge

@@ -6,16 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from slipstream.ensemble.contracts import Hit, SearchFilter
 from slipstream.ensemble.retrieval.hits import (
-    DENSE,
-    SPARSE,
-    Candidate,
-    candidates,
-    conditions,
-    fuse,
     to_point,
 )
+from slipstream.ensemble.retrieval.ranking import rank
+from slipstream.ensemble.retrieval.server.asked import ServerAsked
 from slipstream.ensemble.retrieval.server.connection import Connection, metadata, physical, to_info, versions
-from slipstream.ensemble.retrieval.server.writer import ServerShare, ServerWriter, search_params
+from slipstream.ensemble.retrieval.server.writer import ServerShare, ServerWriter
 from slipstream.ensemble.retrieval.store import (
     CollectionNotFound,
     DenseVector,
@@ -139,31 +135,9 @@ class ServerReader:
         self._physical = physical(info.collection, info.version)
 
     def search(self, dense: DenseVector, sparse: SparseVector, limit: int, where: SearchFilter) -> list[Hit]:
-        from qdrant_client import models
-
-        must: list[models.Condition] = [
-            models.FieldCondition(key=name, match=models.MatchValue(value=value))
-            for name, value in conditions(where).items()
-        ]
-        queries: list[tuple[str, Any]] = [(DENSE, checked(self.info, dense).tolist())]
-        if sparse.indices:
-            queries.append((SPARSE, models.SparseVector(indices=sparse.indices, values=sparse.values)))
-        requests = [
-            models.QueryRequest(
-                query=query,
-                using=name,
-                filter=models.Filter(must=must),
-                limit=candidates(limit),
-                with_payload=True,
-                params=search_params(),
-            )
-            for name, query in queries
-        ]
+        vector = checked(self.info, dense)
         with self._connection.reaching() as client:
-            found = client.query_batch_points(self._physical, requests)
-        return fuse(
-            ([Candidate(point.score, point.payload or {}) for point in ranked.points] for ranked in found), limit
-        )
+            return rank(ServerAsked(client, self._physical, vector, sparse, where), limit)
 
     def scroll(self, *, with_vectors: bool = False) -> Iterator[Point]:
         offset = None

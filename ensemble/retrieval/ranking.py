@@ -1,0 +1,86 @@
+"""One order from two: how near a chunk is to the question in meaning, and which of its words it has.
+
+A chunk's score is ``cosine + LEXICAL * BM25``, both as the index computes them. Plain reciprocal rank fusion forgets by
+how much one chunk is better than the next, and on the development split of tests/retrieval it found less than this
+(`slipstream evaluate-search tests/retrieval` shows both). Shared by both stores, so that they answer alike.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Protocol
+
+from slipstream.ensemble.contracts import Hit
+from slipstream.ensemble.retrieval.hits import candidates
+
+LEXICAL = 0.02
+"""What a unit of BM25 counts against cosine: 0.015 to 0.025 were equally good on the development split."""
+# A matrix product sums equal rows in different orders, so equal vectors may differ by some units of float32's 6e-8.
+_SAME = 1e-6
+
+Scores = Mapping[str, float]
+
+
+class Asked(Protocol):
+    """One question to one version of a collection. Points are known by their ids."""
+
+    def nearest(self, limit: int) -> tuple[Scores, Scores]:
+        """The best ``limit`` points by cosine, and by BM25, with their scores."""
+        ...
+
+    def scores(self, dense: Sequence[str], sparse: Sequence[str]) -> tuple[Scores, Scores]:
+        """Exact cosines of the points ``dense``, and BM25 scores of those of ``sparse`` that have a common word."""
+        ...
+
+    def payloads(self, ids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """What is stored with the points ``ids``."""
+        ...
+
+
+def rank(asked: Asked, limit: int) -> list[Hit]:
+    """The best ``limit`` chunks, best first.
+
+    A chunk that is in one list only gets its score in the other computed, so that no list's end is taken for nothing.
+    Ties are broken by place: the answer does not depend on the order in which chunks were indexed.
+    """
+    dense, sparse = asked.nearest(candidates(limit))
+    more_dense, more_sparse = asked.scores(
+        [point for point in sparse if point not in dense], [point for point in dense if point not in sparse]
+    )
+    dense, sparse = {**dense, **more_dense}, {**sparse, **more_sparse}
+    fused = {point: cosine + LEXICAL * sparse.get(point, 0.0) for point, cosine in dense.items()}
+    best = _cut(sorted(fused.items(), key=lambda pair: -pair[1]), limit)
+    payloads = asked.payloads([point for point, _ in best])
+    hits = [(score, payloads[point]) for point, score in best if point in payloads]
+    return [_hit(payload, score) for score, payload in _settled(hits)][:limit]
+
+
+def _cut(ordered: Sequence[tuple[str, float]], limit: int) -> Sequence[tuple[str, float]]:
+    """The first ``limit``, and what is as good as the last of them."""
+    if len(ordered) <= limit:
+        return ordered
+    least = ordered[limit - 1][1] - _SAME
+    return [pair for pair in ordered if pair[1] >= least]
+
+
+def _settled(hits: Iterable[tuple[float, Mapping[str, Any]]]) -> Iterable[tuple[float, Mapping[str, Any]]]:
+    """``hits``, best first, those with equal scores in the order of their places and with one score."""
+    leader = [float("inf")]
+
+    def group(hit: tuple[float, Mapping[str, Any]]) -> float:
+        if leader[0] - hit[0] > _SAME:
+            leader[0] = hit[0]
+        return leader[0]
+
+    for score, equal in groupby(hits, key=group):
+        yield from ((score, payload) for _, payload in sorted(equal, key=lambda hit: _place(hit[1])))
+
+
+def _place(payload: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (payload["repo"], payload["path"], payload["line_start"], payload["line_end"], payload["digest"])
+
+
+def _hit(payload: Mapping[str, Any], score: float) -> Hit:
+    return Hit(score=score, **{name: payload[name] for name in Hit.model_fields if name != "score"})
+
+
+__all__ = ["LEXICAL", "Asked", "Scores", "rank"]
