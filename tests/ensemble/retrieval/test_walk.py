@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slipstream import InputError
-from slipstream.ensemble.retrieval.walk import Root, Skipped, SourceFile, SourceNotFound, resolve_root, walk
+from slipstream.ensemble.retrieval.walk import MAX_BYTES, Root, Skipped, SourceFile, SourceNotFound, resolve_root, walk
 from tests.ensemble.retrieval.unprivileged import unprivileged
 
 
@@ -66,8 +66,9 @@ def test_a_file_of_50_mb_is_counted_and_not_read(tmp_path: Path) -> None:
 
 
 def test_a_file_of_exactly_the_limit_is_taken(tmp_path: Path) -> None:
-    write(tmp_path, {"a.py": b"x = 1\n" * 166_666 + b"#\n\n\n", "b.py": b"x = 1\n" * 166_667})
-    assert (tmp_path / "a.py").stat().st_size == 1_000_000
+    line = b"total = a + b\n"
+    write(tmp_path, {"a.py": line * (MAX_BYTES // 14) + b"\n" * (MAX_BYTES % 14), "b.py": line * (MAX_BYTES // 14 + 1)})
+    assert (tmp_path / "a.py").stat().st_size == MAX_BYTES
     assert walked(tmp_path) == (["a.py"], Skipped(too_large=1))
 
 
@@ -157,7 +158,7 @@ def test_a_folder_called_like_a_file_is_walked(tmp_path: Path) -> None:
     ("name", "content", "reason"),
     [
         ("a.py", b"x = 1\0\n", "binary"),
-        ("a.py", "x = 1\n".encode("utf-16"), "binary"),
+        ("a.py", "x = 1\n".encode("utf-16-le"), "binary"),
         ("image.png", b"\x89PNG", "unknown_language"),
         ("Makefile", "all:\n", "unknown_language"),
         (".hidden.py", "x = 1\n", "hidden"),
@@ -189,6 +190,7 @@ def test_what_is_left_out_has_its_reason(tmp_path: Path, name: str, content: str
     ("name", "content"),
     [
         ("empty.py", ""),
+        ("wide.py", "x = 1\n".encode("utf-16")),
         ("latin.py", "# é\n".encode("latin-1")),
         ("file-lock.py", "class FileLock: ...\n"),
         ("generator.py", 'HEADER = "# @generated, DO NOT EDIT"\n'),
