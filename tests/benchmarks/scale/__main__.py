@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=100_000)
     parser.add_argument("--quick", action="store_true", help="2,000 real chunks, 4,000 in all, no other parameters")
     parser.add_argument("--variants", default="16/100/none 16/200/int8 32/100/int8 16/100/binary",
-                        help="m/ef_construct/quantization of other indexes over the same points, with spaces")  # fmt: skip
+                        help="m/ef_construct/quantization of other indexes, with spaces between")  # fmt: skip
     parser.add_argument("--serve", action="store_true", help="ask it through Triton and the facade as well")
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))

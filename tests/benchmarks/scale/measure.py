@@ -68,7 +68,10 @@ class Asked:
 
 
 def timed(ask: Callable[[int], object], asked: Asked, at_once: int = 1) -> str:
-    """p50, p95 and p99 in ms of all questions, some rounds of them after one to warm up."""
+    """p50, p95, p99 and CPU time in ms of all questions, some rounds of them after one to warm up.
+
+    On a machine that does other work as well, the CPU time is what can be compared.
+    """
     total = len(asked.texts) * ROUNDS
     for number in range(len(asked.texts)):
         ask(number)
@@ -81,10 +84,12 @@ def timed(ask: Callable[[int], object], asked: Asked, at_once: int = 1) -> str:
             ask(turn % len(asked.texts))
             taken.append(time.perf_counter() - before)
 
+    cpu = time.process_time()
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(work, range(at_once)))
+    cpu = (time.process_time() - cpu) / total
     p50, p95, p99 = np.percentile(np.asarray(taken) * 1e3, (50, 95, 99))
-    return f"p50 {p50:5.1f}  p95 {p95:5.1f}  p99 {p99:5.1f} ms"
+    return f"p50 {p50:5.1f}  p95 {p95:5.1f}  p99 {p99:5.1f} ms, CPU {cpu * 1e3:4.1f} ms"
 
 
 def recall(found: Sequence[Sequence[Any]], exact: Sequence[Sequence[Any]], depth: int) -> float:
@@ -192,7 +197,10 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     home, embedder_digest, *variants = sys.argv[1:]
     asked = Asked(Path(home) / QUESTIONS)
-    print(f"{len(asked.texts)} questions, {ROUNDS} rounds, limit {LIMIT}; milliseconds without embedding")
+    print(
+        f"{len(asked.texts)} questions, {ROUNDS} rounds, limit {LIMIT}, without embedding; "
+        f"{os.getloadavg()[0]:.0f} processes wanted the {os.cpu_count()} cores when this began"
+    )
     of_product(Path(home), embedder_digest, asked)
     version = EdgeStore(Path(home) / "index").current(COLLECTION).version
     path = Path(home) / "index" / COLLECTION / version / "shard"

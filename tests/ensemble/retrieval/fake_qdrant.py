@@ -67,10 +67,16 @@ class FakeCollection:
         ]
         return {"points": points, "next_page_offset": str(offset) if offset else None}
 
+    def retrieve(self, body: Json) -> list[Json]:
+        records = self.shard.retrieve(body["ids"], with_payload=True, with_vector=False)
+        return [{"id": str(record.id), "payload": record.payload} for record in records]
+
     def query(self, search: Json) -> Json:
         wanted = search["query"]
-        must = [
-            edge.FieldCondition(one["key"], match=edge.MatchValue(one["match"]["value"]))
+        must: list[Any] = [
+            edge.HasIdCondition(set(one["has_id"]))
+            if "has_id" in one
+            else edge.FieldCondition(one["key"], match=edge.MatchValue(one["match"]["value"]))
             for one in (search.get("filter") or {}).get("must") or []
         ]
         request = edge.QueryRequest(
@@ -106,6 +112,7 @@ class FakeQdrant:
     """All collections of a server, below ``folder``. One request at a time.
 
     Attributes:
+        searches: those that were asked, as they came.
         before_upsert: called with the name of the collection before points are added; a test may fail there.
     """
 
@@ -115,6 +122,7 @@ class FakeQdrant:
         self._made = 0
         self.collections: dict[str, FakeCollection] = {}
         self.aliases: dict[str, str] = {}
+        self.searches: list[Json] = []
         self.before_upsert: Callable[[str], None] = lambda name: None
 
     def answer(self, method: str, path: str, body: Json) -> Any:
@@ -158,9 +166,11 @@ class FakeQdrant:
             return {"operation_id": 0, "status": "completed"}
         if (method, what) == ("PUT", "points"):
             self.before_upsert(real)
+        self.searches += body.get("searches", [])
         answers: dict[tuple[str, str], Callable[[], Any]] = {
             ("GET", ""): collection.info,
             ("PUT", "points"): lambda: collection.upsert(body),
+            ("POST", "points"): lambda: collection.retrieve(body),
             ("POST", "points/count"): lambda: {"count": collection.shard.info().points_count},
             ("POST", "points/scroll"): lambda: collection.scroll(body),
             ("POST", "points/query/batch"): lambda: [collection.query(search) for search in body["searches"]],
