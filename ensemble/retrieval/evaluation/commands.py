@@ -39,17 +39,18 @@ class NothingAsked(InputError):
 @click.option("--split", type=click.Choice(["development", "test", "all"]), default="all", show_default=True,
               help="Which queries to ask. All corpora are searched in any case.")  # fmt: skip
 @click.option("--rankers", default="bm25,dense,rrf,product", show_default=True, metavar="A,B,...",
-              help="What to compare; the first three are baselines.")  # fmt: skip
+              help="What to compare, or all: every step, and what was left out.")  # fmt: skip
 @click.option("--only", multiple=True, type=_ECOSYSTEMS, help="Only corpora from there; may be given again.")
 @click.option("--skip", multiple=True, type=_ECOSYSTEMS, help="No corpora from there; may be given again.")
 @click.option("--limit-queries", type=click.IntRange(1), metavar="N", help="Ask no more than N, drawn by a fixed seed.")
 @click.option("--details", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.jsonl",
               help="Write what each ranker found for each query.")  # fmt: skip
 @click.option("--bundle", metavar="BUNDLE", help="Whose embedder to use; the active bundle's by default.")
+@click.option("--plain-bundle", metavar="BUNDLE", help="Whose embedder the baselines use; the same by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def evaluate_search(
     suite: Path, split: str, rankers: str, only: tuple[str, ...], skip: tuple[str, ...], limit_queries: int | None,
-    details: Path | None, bundle: str | None, as_json: bool,
+    details: Path | None, bundle: str | None, plain_bundle: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure how well the search finds the right lines, and compare it with simple baselines.
 
@@ -77,10 +78,11 @@ def evaluate_search(
     everything = load_suite(suite)
     narrowed = everything.narrowed(only, skip)
     settings = Settings()
-    embedder_dir = find_bundle(settings.bundles_dir, bundle).embedder_dir
+    ours = find_bundle(settings.bundles_dir, bundle).embedder_dir
+    plain = find_bundle(settings.bundles_dir, plain_bundle).embedder_dir if plain_bundle else ours
     with _details_file(details) as written, _shown() as progress:
         collection, runs = _run(
-            suite, everything, narrowed, names, split, limit_queries, embedder_dir, settings, progress
+            suite, everything, narrowed, names, split, limit_queries, (ours, plain), settings, progress
         )
         progress(1.0, "scoring")
         found = report(runs)
@@ -96,6 +98,7 @@ def _ranker_names(given: str) -> list[str]:
     from slipstream.ensemble.retrieval.evaluation.rankers import RANKERS
 
     names = list(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
+    names = list(RANKERS) if names == ["all"] else names
     unknown = [name for name in names if name not in RANKERS]
     if unknown or not names:
         what = f"there is no ranker {unknown[0]!r}" if unknown else "no ranker is named"
@@ -105,7 +108,7 @@ def _ranker_names(given: str) -> list[str]:
 
 def _run(
     folder: Path, everything: "Suite", suite: "Suite", names: Sequence[str], split: str, limit: int | None,
-    embedder_dir: Path, settings: Settings, progress: Progress,
+    embedder_dirs: tuple[Path, Path], settings: Settings, progress: Progress,
 ) -> "tuple[Collection, list[Run]]":  # fmt: skip
     from slipstream.ensemble.retrieval.evaluation.collection import assemble
     from slipstream.ensemble.retrieval.evaluation.corpora import fetch_corpora
@@ -123,7 +126,8 @@ def _run(
             raise NothingAsked(
                 f"{folder} has no query for the split {split!r}", "write questions.jsonl, or choose another --split"
             )
-        bench = Bench(collection, CachedEmbedder(embedder_dir, kept), kept, progress)
+        ours, plain = (CachedEmbedder(folder, kept) for folder in embedder_dirs)
+        bench = Bench(collection, ours, plain, kept, progress)
         return collection, run(names, bench, queries, progress)
 
 

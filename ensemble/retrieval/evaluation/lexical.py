@@ -6,7 +6,7 @@ document frequency that Lucene and Qdrant use, ``ln(1 + (N - n + 0.5) / (n + 0.5
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,15 @@ from slipstream.ensemble.retrieval.words import terms
 
 
 class Lexical:
-    """An inverted index; words are split as the product splits them."""
+    """An inverted index; ``split`` makes words of a text."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str], split: Callable[[str], list[str]] = terms) -> None:
+        self._split = split
         rows: defaultdict[str, array[int]] = defaultdict(lambda: array("i"))
         counts: defaultdict[str, array[int]] = defaultdict(lambda: array("i"))
         lengths = np.zeros(len(texts))
         for row, text in enumerate(texts):
-            found = terms(text)
+            found = split(text)
             lengths[row] = len(found)
             for term, count in Counter(found).items():
                 rows[term].append(row)
@@ -43,7 +44,7 @@ class Lexical:
     def scores(self, query: str) -> NDArray[np.float64]:
         """The score of every text [n]; 0 for one that has no word of ``query``."""
         total = np.zeros(self._size)
-        for term in set(terms(query)):
+        for term in set(self._split(query)):
             if (posting := self._postings.get(term)) is not None:
                 rows, weights = posting
                 total[rows] += weights

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.retrieval.evaluation.collection import Collection
 from slipstream.ensemble.retrieval.evaluation.queries import Query
+from slipstream.ensemble.retrieval.evaluation.steps import LEFT_OUT, STEPS, Laboratory
 from slipstream.ensemble.retrieval.evaluation.vectors import CachedEmbedder
 
 if TYPE_CHECKING:
@@ -47,11 +48,13 @@ class Bench:
     """What rankers are made from; what is costly is made when the first of them asks for it.
 
     Attributes:
+        embedder: the product's; ``plain`` is that of the baselines.
         folder: where indexes are kept from one run to the next.
     """
 
     collection: Collection
     embedder: CachedEmbedder
+    plain: CachedEmbedder
     folder: Path
     progress: Progress
 
@@ -63,7 +66,7 @@ class Bench:
     @cached_property
     def vectors(self) -> "NDArray[np.float32]":
         """Unit vectors of `texts` [chunks, dimension]."""
-        return self.embedder.embed_watched(self.texts, self.progress)
+        return self.plain.embed_watched(self.texts, self.progress)
 
     @cached_property
     def lexical(self) -> "Lexical":
@@ -71,6 +74,10 @@ class Bench:
 
         self.progress(0.0, "counting words")
         return Lexical(self.texts)
+
+    @cached_property
+    def laboratory(self) -> Laboratory:
+        return Laboratory(self)
 
     def best(self, scores: "NDArray[np.float64]", limit: int) -> list[Ranked]:
         """The best of ``scores`` [chunks], ties in the order of the chunks."""
@@ -105,7 +112,7 @@ class Dense:
         self._vectors = bench.vectors
 
     def scores(self, query: Query) -> "NDArray[np.float64]":
-        scores: NDArray[np.float64] = self._vectors @ self._bench.embedder.embed([query.text])[0]
+        scores: NDArray[np.float64] = self._vectors @ self._bench.plain.embed([query.text])[0]
         return scores
 
     def rank(self, query: Query, limit: int) -> Sequence[Ranked]:
@@ -171,7 +178,9 @@ RANKERS: Mapping[str, Callable[[Bench], Ranker]] = {
     "bm25": Bm25,
     "dense": Dense,
     "rrf": Rrf,
+    **STEPS,
     "product": Product,
+    **LEFT_OUT,
 }
 BASELINES = ("bm25", "dense", "rrf")
 

@@ -8,6 +8,7 @@ from slipstream.engines.protocols import Progress
 from slipstream.ensemble.retrieval.evaluation.queries import Query
 from slipstream.ensemble.retrieval.evaluation.rankers import RANKERS, Bench, Ranked, Ranker
 from slipstream.ensemble.retrieval.evaluation.scores import CUTOFF, first_right
+from slipstream.ensemble.retrieval.question import question_for_embedder
 
 _UNSURE = float("-inf")  # of a ranker that found nothing
 
@@ -37,7 +38,9 @@ class Run:
 
 def run(names: Sequence[str], bench: Bench, queries: Sequence[Query], progress: Progress) -> list[Run]:
     """Ask all ``queries`` of the rankers called ``names``, one ranker after the other."""
-    bench.embedder.embed([query.text for query in queries])  # all at once, and then every ranker finds them kept
+    for embedder in (bench.plain, bench.embedder):  # all at once, and then every ranker finds them kept
+        embedder.embed([query.text for query in queries])
+        embedder.embed([question_for_embedder(query.text) for query in queries])
     runs = []
     for number, name in enumerate(names):
         progress(number / len(names), name)

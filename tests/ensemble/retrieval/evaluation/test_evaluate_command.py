@@ -8,6 +8,8 @@ from click.testing import CliRunner, Result
 
 from slipstream.cli import main
 from slipstream.ensemble.embedder import Embedder
+from slipstream.ensemble.retrieval.evaluation.rankers import RANKERS
+from slipstream.ensemble.retrieval.evaluation.steps import STEPS
 from slipstream.ensemble.retrieval.evaluation.vectors import CachedEmbedder
 from tests.ensemble.retrieval.evaluation.suites import write_suite
 
@@ -131,3 +133,27 @@ def test_a_text_is_embedded_once_for_each_model(folder: Path, tmp_path: Path, mo
     assert (kept[1:] == made).all()
     assert (kept[0] == made[3]).all()
     assert CachedEmbedder(folder, tmp_path).embed([]).shape == (0, made.shape[1])
+
+
+def test_the_last_step_finds_what_the_index_finds_and_no_other_step_does(
+    suite: Path, home: Path, tmp_path: Path
+) -> None:
+    """The steps are computed in memory: they say something about the product only if the last of them is it."""
+    file = tmp_path / "found.jsonl"
+    shown = evaluate(suite, "--json", "--rankers", "all", "--details", file)
+    assert shown.exit_code == 0, shown.output
+    found: dict[str, dict[str, list[tuple[str, int, float]]]] = {}
+    for line in map(json.loads, file.read_text().splitlines()):
+        places = [(one["path"], one["line_start"], round(one["score"], 4)) for one in line["results"]]
+        found.setdefault(line["ranker"], {})[line["id"]] = places
+    assert found["adapted"] == found["product"]
+    steps = [name for name in STEPS if found[name] == found["product"]]
+    assert steps == ["words", "adapted"]  # equal where both bundles are one
+    assert set(found) == set(RANKERS)
+
+
+def test_baselines_may_have_an_embedder_of_their_own(suite: Path, home: Path) -> None:
+    """That of the bundle is adapted, and the baseline is what it was made from."""
+    shown = evaluate(suite, "--plain-bundle", "another")
+    assert shown.exit_code == 2
+    assert "another" in shown.stderr
