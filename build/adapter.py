@@ -1,8 +1,8 @@
 """A LoRA adapter on disk: what it says about itself, and whether it fits a base model. No weights are loaded.
 
-The folder is peft's: ``adapter_config.json`` and ``adapter_model.safetensors``. ``slipstream train`` writes a
-``slipstream.json`` beside them that names the base model and the prompt by digest (`Provenance`); an adapter from
-elsewhere has none, and then the base model's name in ``adapter_config.json`` has to do.
+The folder is peft's: ``adapter_config.json`` and ``adapter_model.safetensors``. ``slipstream train`` and ``slipstream
+train-embedder`` write a ``slipstream.json`` beside them that names the base model by digest, and the generator's prompt
+(`Provenance`); an adapter from elsewhere has none, and then the base model's name in ``adapter_config.json`` has to do.
 """
 
 import json
@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,6 +24,10 @@ CONFIG, WEIGHTS, PROVENANCE = "adapter_config.json", "adapter_model.safetensors"
 _LORA_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 
 log = structlog.get_logger(__name__)
+
+
+Kind = Literal["generator", "embedder"]
+_RECIPE_KEY: dict[Kind, str] = {"generator": "base_model", "embedder": "embedder.model"}
 
 
 class AdapterInvalid(InputError):
@@ -43,14 +47,14 @@ class AdapterTargetsUnfit(InputError):
 
 
 class Provenance(BaseModel):
-    """``slipstream.json``: what the adapter was trained on and for."""
+    """``slipstream.json``: what the adapter was trained on and for; an embedder has no prompt."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     base_model: str
     base_model_sha256: str
-    prompt_id: str
-    prompt_sha256: str
+    prompt_id: str | None = None
+    prompt_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def adapter_digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def check_adapter(folder: Path, base: ResolvedModel) -> Adapter:
+def check_adapter(folder: Path, base: ResolvedModel, kind: Kind = "generator") -> Adapter:
     """`read_adapter`, then hold it against ``base``: identity first, then every module and width.
 
     Raises:
@@ -106,8 +110,8 @@ def check_adapter(folder: Path, base: ResolvedModel) -> Adapter:
         AdapterRankUnfit: the rank exceeds the width of a module.
     """
     adapter = read_adapter(folder)
-    _check_base(adapter, base)
-    known = _linear_modules(base)
+    _check_base(adapter, base, _RECIPE_KEY[kind])
+    known = _linear_modules(base, kind)
     for name, (wide_in, wide_out) in adapter.modules.items():
         if name not in known:
             kinds = ", ".join(sorted({module.rsplit(".", 1)[-1] for module in known}))
@@ -128,21 +132,21 @@ def check_adapter(folder: Path, base: ResolvedModel) -> Adapter:
     return adapter
 
 
-def _check_base(adapter: Adapter, base: ResolvedModel) -> None:
+def _check_base(adapter: Adapter, base: ResolvedModel, key: str) -> None:
     told = adapter.provenance
     if told and told.base_model_sha256 != base.sha256:
         raise AdapterBaseMismatch(
             f"the adapter was trained on {told.base_model} ({told.base_model_sha256[:12]}…), "
             f"the recipe says {base.reference} ({base.sha256[:12]}…)",
-            f"set base_model to {told.base_model}, or promote an adapter for {base.reference}",
+            f"set {key} to {told.base_model}, or take an adapter for {base.reference}",
         )
     same = model_slug(adapter.base_model) in {base.slug, model_slug(base.reference)}
     if not told and adapter.base_model and not same:
         raise AdapterBaseMismatch(
             f"the adapter was trained on {adapter.base_model!r}, the recipe says {base.reference}",
-            "set base_model to that model, or promote another adapter",
+            f"set {key} to that model, or take another adapter",
         )
-    if told and told.prompt_sha256 != PROMPT.digest:
+    if told and told.prompt_sha256 not in (None, PROMPT.digest):
         log.warning("adapter_prompt_differs", trained_on=told.prompt_id, serving=PROMPT.id)
 
 
@@ -225,16 +229,16 @@ def _read_provenance(folder: Path) -> Provenance | None:
         ) from error
 
 
-def _linear_modules(base: ResolvedModel) -> dict[str, tuple[int, int]]:
+def _linear_modules(base: ResolvedModel, kind: Kind) -> dict[str, tuple[int, int]]:
     """(input width, output width) of every linear layer, from the architecture alone: no weight is read."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
     if base.weights == "gguf":
         config = AutoConfig.from_pretrained(base.path.parent, gguf_file=base.path.name)
     else:
         config = AutoConfig.from_pretrained(base.path, local_files_only=True)
-    auto: Any = AutoModelForCausalLM
+    auto: Any = AutoModelForCausalLM if kind == "generator" else AutoModel
     with torch.device("meta"):
         skeleton: torch.nn.Module = auto.from_config(config)
     linear = ((name, module) for name, module in skeleton.named_modules() if isinstance(module, torch.nn.Linear))
@@ -242,6 +246,6 @@ def _linear_modules(base: ResolvedModel) -> dict[str, tuple[int, int]]:
 
 
 __all__ = [
-    "Adapter", "AdapterBaseMismatch", "AdapterInvalid", "AdapterRankUnfit", "AdapterTargetsUnfit", "Provenance",
-    "adapter_digest", "check_adapter", "read_adapter",
+    "Adapter", "AdapterBaseMismatch", "AdapterInvalid", "AdapterRankUnfit", "AdapterTargetsUnfit", "Kind",
+    "Provenance", "adapter_digest", "check_adapter", "read_adapter",
 ]  # fmt: skip

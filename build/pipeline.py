@@ -146,7 +146,9 @@ class Pipeline:
         return self._watch("resolve", lambda progress: (resolve(self._recipe, self._settings, progress), "asked"))
 
     def _manifest(self, resolved: Resolved, outputs: Outputs) -> Manifest:
-        return manifest_of(self._recipe, resolved.base, resolved.adapter, resolved.embedder, outputs)
+        return manifest_of(
+            self._recipe, resolved.base, resolved.adapter, resolved.embedder, outputs, resolved.embedder_adapter
+        )
 
     def _require_room(self, stages: Sequence[Stage]) -> None:
         """Refuse before the first minute of work what would fail after the last."""

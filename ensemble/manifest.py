@@ -48,8 +48,16 @@ class EngineEntry(_Frozen):
     fingerprint: dict[str, Any]
 
 
+class EmbedderAdapterEntry(_Frozen):
+    """The LoRA that is folded into the embedder: its name and the digest of its files."""
+
+    name: str
+    sha256: str
+
+
 class EmbedderEntry(_Frozen):
     model: str
+    adapter: EmbedderAdapterEntry | None = None
     digest: str
     dimension: int
     max_tokens: int
@@ -95,10 +103,13 @@ class Manifest(_Frozen):
     def computed_id(self) -> str:
         """First 16 hex digits of sha256 over the canonical JSON of every other field.
 
-        A field of `_ADDED_SERVING` with its default value is left out, so that bundles built without it keep their id.
+        A field of `_ADDED_SERVING` with its default value and an embedder's missing adapter are left out, so that bundles
+        built before there were such keep their id.
         """
         body = self.model_dump(mode="json", exclude={"id"})
         for name in _ADDED_SERVING:
             if body["serving"][name] == ServingOptions.model_fields[name].default:
                 del body["serving"][name]
+        if self.embedder.adapter is None:
+            del body["embedder"]["adapter"]
         return sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
