@@ -59,7 +59,10 @@ class SearchRequest(SearchFilter):
 
 
 class Hit(_Frozen):
-    """A chunk that was found. Lines are 1-based and inclusive; a higher score is a better match."""
+    """A chunk that was found. Lines are 1-based and inclusive; a higher score is a better match.
+
+    ``empty_after`` lines behind it hold nothing at all, as far as the index knows; it is no part of the JSON.
+    """
 
     path: str
     line_start: int
@@ -69,6 +72,7 @@ class Hit(_Frozen):
     language: str
     score: float
     text: str
+    empty_after: int = Field(default=0, exclude=True)
 
 
 class SearchResult(_Frozen):

@@ -18,7 +18,7 @@ from slipstream.ensemble.retrieval.store import Chunk
 
 READY = b"ready"
 _LENGTHS = struct.Struct(">II")
-_FIELDS = ("path", "language", "symbol", "line_start", "line_end", "text", "repo", "digest")
+_FIELDS = ("path", "language", "symbol", "line_start", "line_end", "text", "repo", "digest", "empty_after")
 _MEMORY_BYTES = 3 << 30
 """Address space: nine files of ten need 50 MB, one of 200,000 lines 400 MB, and the ugliest megabyte tried 1.4 GB."""
 

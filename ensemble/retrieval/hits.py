@@ -40,7 +40,7 @@ def to_point(payload: Mapping[str, Any], vectors: Mapping[str, Any]) -> Point:
     """What a store gives back of a point, with the ``vectors`` that it was asked for."""
     sparse = vectors.get(SPARSE)
     return Point(
-        Chunk(**{name: payload[name] for name in _CHUNK_FIELDS}),
+        Chunk(**{name: payload[name] for name in _CHUNK_FIELDS if name in payload}),
         vectors.get(DENSE, []),
         SparseVector(sparse.indices, sparse.values) if sparse is not None else SparseVector([], []),
     )

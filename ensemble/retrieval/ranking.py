@@ -80,7 +80,7 @@ def _place(payload: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _hit(payload: Mapping[str, Any], score: float) -> Hit:
-    return Hit(score=score, **{name: payload[name] for name in Hit.model_fields if name != "score"})
+    return Hit(score=score, **{name: payload[name] for name in Hit.model_fields if name in payload})
 
 
 __all__ = ["LEXICAL", "Asked", "Scores", "rank"]

@@ -58,7 +58,8 @@ class Chunk:
     """A piece of source. Lines are 1-based and inclusive; ``text`` is those lines of the file, as they are.
 
     ``digest`` is the sha256 of what was embedded, so equal digests mean equal vectors. ``path`` is relative to the
-    indexed root, prefixed with the root's folder name when several roots make one collection.
+    indexed root, prefixed with the root's folder name when several roots make one collection. ``empty_after`` lines
+    behind it hold nothing at all: what joins it to the chunk that follows.
     """
 
     path: str
@@ -69,6 +70,7 @@ class Chunk:
     text: str
     repo: str
     digest: str
+    empty_after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
