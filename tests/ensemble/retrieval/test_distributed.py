@@ -181,12 +181,14 @@ def test_a_share_that_is_done_twice_is_there_once(
 # Two workers, in a Ray cluster.
 
 
+@pytest.mark.integration
 def test_without_an_address_the_workers_run_on_this_machine(
     server: tuple[str, FakeQdrant], folder: Path, forest: list[Path]
 ) -> None:
     assert index(forest[1:], server[0], folder, Workforce(2)).chunks == len(content(server[0], NAME)) > 5
 
 
+@pytest.mark.integration
 def test_two_workers_make_the_collection_that_one_process_makes(
     server: tuple[str, FakeQdrant], folder: Path, forest: list[Path], cluster: str
 ) -> None:
@@ -212,6 +214,7 @@ def test_two_workers_make_the_collection_that_one_process_makes(
     assert (later.embedded, later.reused, later.removed) == (1, alone.chunks - 1, 1)
 
 
+@pytest.mark.integration
 def test_what_fails_in_a_worker_ends_the_run_and_publishes_nothing(
     server: tuple[str, FakeQdrant], folder: Path, forest: list[Path], cluster: str
 ) -> None:
@@ -231,6 +234,7 @@ def test_what_fails_in_a_worker_ends_the_run_and_publishes_nothing(
     assert not qdrant.collections
 
 
+@pytest.mark.integration
 def test_a_share_whose_worker_died_is_done_by_another_one(
     server: tuple[str, FakeQdrant], folder: Path, forest: list[Path], cluster: str
 ) -> None:
@@ -250,6 +254,7 @@ def test_a_share_whose_worker_died_is_done_by_another_one(
     assert content(url, NAME).keys() == content(url, "alone").keys()
 
 
+@pytest.mark.integration
 def test_a_share_that_kills_every_worker_ends_the_run_and_publishes_nothing(
     server: tuple[str, FakeQdrant], folder: Path, forest: list[Path], cluster: str
 ) -> None:
