@@ -39,7 +39,7 @@ class VectorIndex:
 # Measured over 100,000 chunks of 384 dimensions on two cores, 240 English and 83 Russian questions
 # (`tests.benchmarks.scale` compares others):
 # - int8 walks the graph in half the CPU time of float32 (ef 400: 1.0 and 2.5 ms, ef 800: 1.9 and 3.9 ms) and builds it
-#   in two thirds, with the same recall once the originals judge twice as many; its copy adds a quarter of their size.
+#   in half (37 and 76 s), with equal recall once the originals judge twice as many, for a quarter more disk.
 #   Binary loses a tenth of the first ten however many are judged again: 384 dimensions are too few for one bit each.
 # - ef: recall@10 of English questions is 0.96, 0.98, 0.99, 0.996 at 100, 200, 400, 800. Questions that the embedder has
 #   few words for lie far from every chunk, and there a narrow search ends early: Russian ones 0.62, 0.75, 0.86, 0.93.
