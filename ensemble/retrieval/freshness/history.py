@@ -77,7 +77,7 @@ class History:
         for info in self._usable:
             if info.facts.get(SHAPING) == self._shaping and (files := self._files(info)):
                 same = sum(key in files and files[key].content == content for key, content in wanted.items())
-                changed = len(wanted) + len(files) - 2 * same
+                changed = len(wanted.keys() | files.keys()) - same
                 if changed <= _MOST_CHANGED * max(len(wanted), len(files)):
                     differing[info.version] = changed
         return min(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from slipstream.ensemble.retrieval.chunk_process import ChunkProcess
 from slipstream.ensemble.retrieval.edge import EdgeStore
 from slipstream.ensemble.retrieval.freshness.git import NotARepository
 from slipstream.ensemble.retrieval.freshness.watch import alone
@@ -262,3 +263,17 @@ def test_on_a_server_too(repository: GitRepository, store: VectorStore, embedder
     assert {hit.path for hit in follower.find("tax_rate", "main")} == {"cart.py", "deep/price.py", "tax.py"}
     repository.git("checkout", "-q", "main")
     assert follower.changed().version == main
+
+
+def test_only_what_changed_is_read_and_cut(
+    repository: GitRepository, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut: list[str] = []
+    real = ChunkProcess.cut
+    monkeypatch.setattr(ChunkProcess, "cut", lambda it, path, *rest: (cut.append(path), real(it, path, *rest))[1])
+    follower.changed()
+    assert sorted(cut) == ["cart.py", "deep/price.py", "tax.py"]
+    cut.clear()
+    repository.commit({"tax.py": function("tax_rate_now")})
+    follower.changed()
+    assert cut == ["tax.py"]
