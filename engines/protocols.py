@@ -109,8 +109,8 @@ class GenerationRequest:
     ``grammar`` is what the text of the whole continuation has to follow: EBNF as XGrammar reads it, with the start rule
     ``root`` that no other rule names, and without U+0003, which may stand for the end; empty means free. Only tokens
     that keep the text a beginning of some sentence of the grammar are picked, and an end-of-sequence token only where a
-    sentence may end; ``max_tokens`` cuts all the same. A runtime compiles a grammar when it first sees it and keeps it.
-    A grammar that is no EBNF may take the engine down.
+    sentence may end; ``max_tokens`` cuts all the same. A runtime compiles a grammar when it first sees it and keeps it;
+    the request waits for that, others do not. A grammar that is no EBNF is an error of its request alone.
     """
 
     generation_id: str
@@ -174,10 +174,11 @@ class RuntimeOptions:
     """What a runtime is loaded with; ``kv_cache_bytes`` bounds the paged KV cache.
 
     ``tokenizer`` is the ``tokenizer.json`` (Hugging Face, byte-level) that tells which text each token is; without one
-    the runtime refuses requests with a grammar.
+    the runtime refuses requests with a grammar. ``grammars`` are compiled before the runtime is ready.
     """
 
     max_concurrency: int = 8
     kv_cache_bytes: int = 512 * 1024**2
     threads: int | None = None
     tokenizer: Path | None = None
+    grammars: tuple[str, ...] = ()

@@ -46,6 +46,7 @@ class EngineProcess:
         self.ready = False
         started = monotonic()
         ours.settimeout(LOAD_TIMEOUT_S)
+        self.send(["prepare", options.grammars])
         first = self.receive()
         ours.settimeout(None)
         if first != [["ready"]]:

@@ -6,6 +6,8 @@ direction      message                                                          
 to the engine  ``["submit", number, prompt_ids, [max_tokens, temperature,        continue this sequence, following
                top_p, seed, ignore_eos], grammar]``                              the grammar if it is not empty
 to the engine  ``["cancel", number]``                                            drop it before the next step
+to the engine  ``["prepare", grammars]``                                         first message of all: compile
+                                                                                 these before saying ready
 to the runtime ``["ready"]`` or ``["broken", why]``                              the engine was loaded, or cannot
 to the runtime ``["deltas", [[number, token_ids, finish_reason, error], ...],    what the steps since the last
                steps, cache_usage_ratio]``                                       such message brought

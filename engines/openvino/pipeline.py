@@ -129,11 +129,16 @@ def add_request(pipeline: Any, number: int, request: GenerationRequest, eos_toke
     from openvino import Tensor
 
     prompt = Tensor(np.asarray([request.prompt_ids], dtype=np.int64))
-    handle = pipeline.add_request(number, prompt, _generation_config(request, eos_token_ids))
+    handle = pipeline.add_request(number, prompt, generation_config(request, eos_token_ids))
     return Generation(handle, eos_token_ids)
 
 
-def _generation_config(request: GenerationRequest, eos_token_ids: Collection[int]) -> Any:
+def generation_config(request: GenerationRequest, eos_token_ids: Collection[int]) -> Any:
+    """``request`` as a `GenerationConfig`.
+
+    Raises:
+        ValueError: its grammar has no rule ``root``.
+    """
     from openvino_genai import GenerationConfig, StructuredOutputConfig
 
     sampling = request.sampling

@@ -14,29 +14,39 @@ import os
 import signal
 import socket
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from slipstream import InputError
+from slipstream.engines.openvino.grammars import Grammars
 from slipstream.engines.openvino.link import Link, Message
 from slipstream.engines.openvino.pipeline import EngineConfig, Generation, add_request, load_pipeline
 from slipstream.engines.protocols import GenerationRequest, RuntimeOptions, Sampling
 
 # A load that takes longer writes every thread's stack to standard error, which is Triton's log.
 _SLOW_LOAD_S = 60.0
+# How long messages wait at most while no sequence runs and a grammar is compiled.
+_COMPILING_S = 0.01
 
 _Delta = tuple[int, list[int], str | None, str]
 
 
 class Worker:
-    """Serves the requests that come over ``link`` with ``pipeline``, at most ``slots`` at once, oldest first."""
+    """Serves the requests that come over ``link`` with ``pipeline``, at most ``slots`` at once, oldest first.
 
-    def __init__(self, pipeline: Any, link: Link, slots: int, eos_token_ids: frozenset[int]) -> None:
+    A request whose grammar is being compiled lets younger ones pass. Without ``grammars`` no request may have one.
+    """
+
+    def __init__(
+        self, pipeline: Any, link: Link, slots: int, eos_token_ids: frozenset[int], grammars: Grammars | None = None
+    ) -> None:
         self._pipeline = pipeline
         self._link = link
         self._slots = slots
         self._eos_token_ids = eos_token_ids
+        self._grammars = grammars
         self._waiting: deque[tuple[int, GenerationRequest]] = deque()
         self._running: dict[int, Generation] = {}
         self._dropped = False  # a request was cancelled in the pipeline, which frees its blocks in a step
@@ -53,6 +63,8 @@ class Worker:
             self._report(self._take(messages) + self._admit())
             if self._running or self._dropped:
                 self._report(self._step())
+            elif self._waiting and self._grammars is not None:
+                self._grammars.wait(_COMPILING_S)
 
     def _take(self, messages: list[Message]) -> list[_Delta]:
         deltas: list[_Delta] = []
@@ -82,12 +94,17 @@ class Worker:
         would pin that prefix while it waits, and miss those that come into the cache meanwhile.
         """
         refused: list[_Delta] = []
+        compiling: deque[tuple[int, GenerationRequest]] = deque()
         while self._waiting and len(self._running) < self._slots:
             number, request = self._waiting.popleft()
             try:
+                if self._grammars is not None and not self._grammars.is_ready(request.grammar):
+                    compiling.append((number, request))
+                    continue
                 self._running[number] = add_request(self._pipeline, number, request, self._eos_token_ids)
             except Exception as error:  # whatever the engine throws, its caller must hear of it
                 refused.append((number, [], "error", f"the engine refused the request: {error}"))
+        self._waiting.extendleft(reversed(compiling))
         return refused
 
     def _step(self) -> list[_Delta]:
@@ -110,6 +127,18 @@ class Worker:
             self._steps = 0
 
 
+def _grammars(pipeline: Any, config: EngineConfig, named: Sequence[str]) -> Grammars:
+    """Those for ``pipeline``, the ``named`` ones compiled.
+
+    Raises:
+        GrammarUnreadable: one of them is none.
+    """
+    grammars = Grammars(pipeline.get_tokenizer(), config.vocabulary_size, config.eos_token_ids)
+    for grammar in named:
+        grammars.compile(grammar)
+    return grammars
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("engine_dir", type=Path)
@@ -120,12 +149,14 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path)
     given = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runtime, which ends this process in its own time
-    options = RuntimeOptions(given.slots, given.kv_cache_bytes, given.threads, given.tokenizer)
     link = Link(socket.socket(fileno=given.socket))
+    ((_, named),) = link.receive() or (("prepare", ()),)
+    options = RuntimeOptions(given.slots, given.kv_cache_bytes, given.threads, given.tokenizer, tuple(named))
     faulthandler.dump_traceback_later(_SLOW_LOAD_S)
     try:
         config = EngineConfig(given.engine_dir, options)
         pipeline = load_pipeline(given.engine_dir, options, config)
+        grammars = _grammars(pipeline, config, options.grammars) if options.tokenizer else None
     except (InputError, RuntimeError) as error:
         with suppress(ConnectionError):
             link.send(["broken", str(error)])
@@ -133,7 +164,7 @@ def main() -> None:
     faulthandler.cancel_dump_traceback_later()
     try:
         link.send(["ready"])
-        Worker(pipeline, link, options.max_concurrency, config.eos_token_ids).run()
+        Worker(pipeline, link, options.max_concurrency, config.eos_token_ids, grammars).run()
     except ConnectionError:
         pass  # the runtime is gone, and so is everybody who waited
     except Exception as error:  # the state of the engine is unknown now: say why, and let the runtime start another

@@ -19,6 +19,7 @@ from tests.engines.conftest import Reader, write_vocabulary
 SMILEY = "😀".encode()
 PIECES = [b"a", b"b", b"ab", b"]", b"1].", " ё".encode(), SMILEY[:2], SMILEY[2:], b"\x03", b"x\x03"]
 PROMPT = [3, 4, 5]
+NONE = ("root ::= (", 'root ::= "a', "root ::= nothing", "root ::= [b-a]", "root ::= [", "root", "root ::= \x00")
 _numbers = itertools.count()
 
 
@@ -68,8 +69,24 @@ class TestUgly:
         assert "one rule 'root'" in ask(runtime, 'start ::= "a"').wait().deltas[-1].error
         assert neighbour.wait().ends == ["length"]
 
-    def test_one_that_no_token_can_begin_ends_with_an_error_instead_of_hanging(self, runtime: OpenVinoRuntime) -> None:
+    @pytest.mark.parametrize("grammar", NONE)
+    def test_what_is_no_grammar_is_refused_again_and_again_and_its_neighbours_go_on(
+        self, runtime: OpenVinoRuntime, grammar: str
+    ) -> None:
+        alone = ask(runtime, "", max_tokens=60).wait().tokens
+        pid, neighbour = runtime.pid, ask(runtime, "", max_tokens=60)
+        for _ in range(2):
+            reader = ask(runtime, grammar).wait()
+            assert (reader.ends, reader.tokens) == (["error"], [])
+            assert "the grammar cannot be followed: " in reader.deltas[-1].error
+        assert neighbour.wait().tokens == alone
+        assert (runtime.pid, runtime.metrics().extra["restarts"]) == (pid, 0)
+
+    def test_one_that_no_token_can_begin_ends_instead_of_hanging(self, runtime: OpenVinoRuntime) -> None:
+        pid = runtime.pid
         assert ask(runtime, 'root ::= "z"').wait().ends
+        assert ask(runtime, "").wait().ends == ["length"]
+        assert runtime.pid == pid
 
 
 class TestPicks:
