@@ -28,6 +28,9 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address the facade binds.")
     port: int = Field(default=8080, ge=0, le=65535, description="Port of the facade.")
     collection: str = Field(default="code", description="Collection that answers when a request names none.")
+    min_confidence: float | None = Field(
+        default=None, ge=0, le=1, description="Instead of the bundle's: how sure a search must be for an answer; 0 off."
+    )
     triton_http_port: int = Field(default=8000, ge=0, le=65535)
     triton_grpc_port: int = Field(default=8001, ge=0, le=65535)
     triton_metrics_port: int = Field(default=8002, ge=0, le=65535)

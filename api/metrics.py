@@ -43,6 +43,10 @@ class Metrics:
             registry=registry,
         )
         self.tokens = Counter("slipstream_tokens", "Tokens, by kind.", ("model", "kind"), registry=registry)
+        self.declined = Counter(
+            "slipstream_declined", "Questions that nothing was found for; no engine was asked.", ("model",),
+            registry=registry,
+        )  # fmt: skip
         self.disconnects = Counter(
             "slipstream_disconnects", "Clients that left before their answer was finished.", registry=registry
         )

@@ -229,6 +229,12 @@ class Choice(_Response):
 
 
 class ChatCompletion(_Response):
+    """``citations`` are in the order of the ``[n]`` marks of the text.
+
+    ``grounded``: the answer was made from contexts of the collection. It is false for an honest "not found in the
+    indexed code", which nothing was computed for (0 prompt tokens), and for everything that `slipstream-base` says.
+    """
+
     id: str
     object: Literal["chat.completion"] = "chat.completion"
     created: int
@@ -236,6 +242,7 @@ class ChatCompletion(_Response):
     system_fingerprint: str
     choices: list[Choice]
     citations: list[Citation]
+    grounded: bool
     usage: Usage
 
 
@@ -243,6 +250,7 @@ class SearchResponse(_Response):
     hits: list[Hit]
     collection: str
     index_version: str
+    confidence: float
 
 
 class ModelCard(_Response):

@@ -34,6 +34,7 @@ class Reply:
     model: str = ""
     citations: list[dict[str, Any]] = field(default_factory=list)
     usage: dict[str, int] = field(default_factory=dict)
+    grounded: bool = True
     finish_reason: str = ""
     ttft_s: float = 0.0
     tokens_per_s: float = 0.0
@@ -91,6 +92,7 @@ def _take(chunk: dict[str, Any], reply: Reply) -> str:
     reply.model = chunk["model"]
     reply.usage = chunk.get("usage") or reply.usage
     reply.citations = chunk.get("citations") or reply.citations
+    reply.grounded = chunk.get("grounded", reply.grounded)
     text = ""
     for choice in chunk["choices"]:
         text += choice["delta"].get("content") or ""
@@ -157,8 +159,11 @@ def _print_sources(console: Console, reply: Reply) -> None:
         console.print(
             Text.assemble((f"  [{number}] ", "bold green"), (place, "cyan"), (f"  {citation['symbol']}", "dim"))
         )
+    if not reply.usage.get("prompt_tokens", 1):
+        console.print(Text("  not found in the indexed code; nothing was generated", "yellow"))
+        return
     if not reply.citations:
-        console.print(Text("  no sources cited", "dim"))
+        console.print(Text("  no sources cited" if reply.grounded else "  not from the indexed code", "dim"))
     tokens = reply.usage.get("completion_tokens", 0)
     ending = " · cut at the token limit" if reply.finish_reason == "length" else ""
     facts = f"  first token after {reply.ttft_s:.2f} s · {tokens} tokens · {reply.tokens_per_s:.0f} tokens/s{ending}"

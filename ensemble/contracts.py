@@ -4,7 +4,7 @@
 model      inputs                                                       outputs
 ========== ============================================================ =========================================
 embedder   ``input_ids``, ``attention_mask`` INT64 [batch, length]      ``embedding`` FP32 [batch, dimension]
-retriever  ``embedding`` FP32 [1, dimension], ``messages`` BYTES [1],   ``hits`` BYTES [1] (JSON, `SearchResult`),
+retriever  ``embedding`` FP32 [1, dimension], ``messages`` BYTES [1],   ``hits`` BYTES [1] (JSON, `Evidence`),
            ``search`` BYTES [1] (JSON, `SearchRequest`),                ``prompt_ids`` INT32 [length]
            ``max_tokens`` INT32 [1]
 generator  ``prompt_ids`` INT32 [length], ``generation_id`` BYTES [1],  ``text`` BYTES [1], ``finish_reason`` BYTES [1],
@@ -20,7 +20,9 @@ search     question ids and mask, messages, search, max_tokens          ``hits``
 A citation cannot leave the retriever directly: Triton refuses ensemble outputs that mix a decoupled step with an
 earlier one, so ``hits`` pass through the generator and come back with its first response.
 
-``messages`` is a JSON list of ``{"role", "content"}``; an empty one asks for the hits alone, without a prompt.
+``messages`` is a JSON list of ``{"role", "content"}``; an empty one asks for the hits alone (JSON, `SearchResult`),
+without a prompt. ``prompt_ids`` are empty too where the evidence is declined: then the answer is its sentence, the
+engine reads nothing and counts 0 prompt tokens, and the completion tokens are those of the sentence.
 ``finish_reason`` is empty until the last response, which carries the final counts.
 """
 
@@ -32,6 +34,8 @@ from pydantic import BaseModel, ConfigDict, Field
 EMBEDDER, RETRIEVER, GENERATOR, RAG, SEARCH = "embedder", "retriever", "generator", "rag", "search"
 
 MAX_SEARCH_LIMIT = 100
+SURE = 0.5
+"""A search at least so confident is worth an answer; `retrieval.confidence` is calibrated to that."""
 
 
 class _Frozen(BaseModel):
@@ -76,11 +80,22 @@ class Hit(_Frozen):
 
 
 class SearchResult(_Frozen):
-    """Hits, best first; in an answer, hit ``i`` is the context that ``[i + 1]`` cites."""
+    """Hits, best first; ``confidence`` says how sure the search is that they answer (`retrieval.confidence`)."""
 
     hits: list[Hit]
     collection: str
     index_version: str
+    confidence: float = Field(ge=0, le=1)
+
+
+class Evidence(SearchResult):
+    """What an answer is made from: hit ``i`` is the context of the prompt that ``[i + 1]`` cites.
+
+    ``declined`` is said instead of an answer where the search found none. There are no hits then and no prompt, and the
+    engine is not asked.
+    """
+
+    declined: str = ""
 
 
 class Citation(_Frozen):

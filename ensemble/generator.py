@@ -16,7 +16,7 @@ import structlog
 
 from slipstream.engines.protocols import FinishReason, GenerationRequest, Runtime, RuntimeMetrics, Sampling, TokenDelta
 from slipstream.ensemble.citations import CitationGuard
-from slipstream.ensemble.contracts import ErrorCode, SearchResult
+from slipstream.ensemble.contracts import ErrorCode, Evidence
 from slipstream.ensemble.grammar import citing_grammar
 from slipstream.ensemble.stopping import StopFilter
 from slipstream.ensemble.tokenizer import ChatTokenizer, TextStream
@@ -128,7 +128,11 @@ class Generator:
         Raises:
             Refusal: the queue is full, the id is taken, or the hits cannot be read.
         """
-        contexts = _count_contexts(question)
+        evidence = _evidence(question)
+        if evidence is not None and evidence.declined:
+            sink.send(self._declined(question, evidence.declined))
+            return
+        contexts = None if evidence is None else len(evidence.hits)
         guard = None if contexts is None else CitationGuard(contexts)
         live = _Live(question, sink, TextStream(self._tokenizer), StopFilter(question.stop), guard)
         with self._wake:
@@ -142,6 +146,18 @@ class Generator:
         grammar = citing_grammar(contexts) if contexts and self._constrained else ""
         request = GenerationRequest(question.generation_id, question.prompt_ids, question.sampling, grammar)
         self._runtime.submit(request, lambda delta: self._put(live, delta))
+
+    def _declined(self, question: Question, sentence: str) -> Response:
+        """The whole answer where nothing was found: no slot, no prompt read, no sampling; limits hold as they do."""
+        ids = self._tokenizer.encode(sentence)
+        is_cut = len(ids) > question.sampling.max_tokens
+        if is_cut:
+            stream, ids = TextStream(self._tokenizer), ids[: question.sampling.max_tokens]
+            sentence = stream.feed(ids) + stream.flush()
+        stops = StopFilter(question.stop)
+        text = stops.feed(sentence) + stops.flush()
+        finish = "length" if is_cut and not stops.stopped else "stop"
+        return Response(text, finish, 0, self._tokenizer.count(text) if stops.stopped else len(ids), question.hits)
 
     def cancel(self, generation_id: str) -> bool:
         """Free the slot of a generation; False if it is not live."""
@@ -242,11 +258,11 @@ class Generator:
                 self.cancel(live.question.generation_id)
 
 
-def _count_contexts(question: Question) -> int | None:
-    """How many numbered contexts the prompt holds; None when nothing was searched for it."""
+def _evidence(question: Question) -> Evidence | None:
+    """What the prompt was made from; None when nothing was searched for it."""
     if not question.hits:
         return None
     try:
-        return len(SearchResult.model_validate_json(question.hits).hits)
+        return Evidence.model_validate_json(question.hits)
     except ValueError as error:
         raise Refusal("invalid_request", f"hits cannot be read: {error}") from error

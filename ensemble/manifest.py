@@ -6,10 +6,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from slipstream.ensemble.contracts import SURE
+
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
 # Serving options that did not exist when the schema's first bundles were built.
-_ADDED_SERVING = ("citations",)
+_ADDED_SERVING = ("citations", "min_confidence")
 
 
 class _Frozen(BaseModel):
@@ -70,7 +72,8 @@ class ServingOptions(_Frozen):
     and ``max_waiting`` more may queue; ``stream_interval`` tokens of one stream are sent together when every slot is
     busy (a lone stream gets each token at once). ``citations``: ``constrained`` answers cite only contexts of their
     prompt and end only after they cited one, by the grammar they are decoded with; from ``free`` ones wrong marks are
-    dropped afterwards, and one may cite nothing.
+    dropped afterwards, and one may cite nothing. A question whose search is less sure than ``min_confidence`` is
+    declined instead of answered; 0 declines none.
     """
 
     context_tokens: int = Field(default=768, ge=64)
@@ -80,6 +83,7 @@ class ServingOptions(_Frozen):
     kv_cache_bytes: int = Field(default=512 * 1024**2, ge=16 * 1024**2)
     stream_interval: int = Field(default=6, ge=1, le=32)
     citations: Literal["constrained", "free"] = "constrained"
+    min_confidence: float = Field(default=SURE, ge=0, le=1)
 
 
 class Manifest(_Frozen):

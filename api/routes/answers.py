@@ -3,11 +3,12 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import TypedDict
 
 from slipstream.api.schemas import AnswerMessage, ChatCompletion, Choice, Usage
 from slipstream.api.triton import Piece
 from slipstream.ensemble.citations import resolve
-from slipstream.ensemble.contracts import Citation, SearchResult
+from slipstream.ensemble.contracts import Citation, Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,22 @@ async def whole(answer: Answer) -> ChatCompletion:
         model=answer.model,
         system_fingerprint=answer.fingerprint,
         choices=[Choice(message=AnswerMessage(content=text), finish_reason=piece.finish_reason)],
-        citations=citations(text, hits),
+        **sources(text, hits),
         usage=usage(piece),
     )
 
 
-def citations(text: str, hits: bytes) -> list[Citation]:
-    """The citations of an answer, given the ``hits`` tensor; the bare generator has none."""
-    return resolve(text, SearchResult.model_validate_json(hits).hits) if hits else []
+class Sources(TypedDict):
+    """Where an answer comes from, as fields of its response; `ChatCompletion` says what they mean."""
+
+    citations: list[Citation]
+    grounded: bool
+
+
+def sources(text: str, hits: bytes) -> Sources:
+    """The sources of an answer, given the ``hits`` tensor; the bare generator has none."""
+    contexts = Evidence.model_validate_json(hits).hits if hits else []
+    return {"citations": resolve(text, contexts), "grounded": bool(contexts)}
 
 
 def usage(last: Piece) -> Usage:

@@ -1,7 +1,7 @@
 """``POST /v1/chat/completions``: answers with citations, streamed or whole.
 
-``slipstream`` searches a collection with the last user message and answers from what it finds; earlier turns are
-history. ``slipstream-base`` is the generator alone under the chat template.
+``slipstream`` searches a collection with the last user message and answers from what it finds, or says that it found
+nothing; earlier turns are history. ``slipstream-base`` is the generator alone under the chat template.
 """
 
 from collections.abc import AsyncGenerator
@@ -81,6 +81,9 @@ async def _admitted(
 
 def _measure(facade: Facade, record: RequestRecord, last: Piece, first_at: float) -> None:
     record.prompt_tokens, record.completion_tokens = last.prompt_tokens, last.completion_tokens
+    if last.finish_reason and not last.prompt_tokens:  # declined: no engine whose time or tokens could be measured
+        facade.metrics.declined.labels(record.model).inc()
+        return
     facade.metrics.tokens.labels(record.model, "prompt").inc(last.prompt_tokens)
     facade.metrics.tokens.labels(record.model, "completion").inc(last.completion_tokens)
     if not first_at:

@@ -5,7 +5,9 @@ of the question, and the search does not see them.
 """
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import TypeVar
 
 from slipstream.api.errors import ApiError
@@ -15,8 +17,10 @@ from slipstream.api.triton.tensors import Sampling, Tensor, prompt_tensor, rag_t
 from slipstream.ensemble.contracts import SearchRequest
 
 DEFAULT_MAX_TOKENS = 512
-RETRIEVED_CHUNKS = 10
+RETRIEVED_CHUNKS = 30
 """How many chunks the retriever may choose contexts from; the token budget of the bundle decides how many fit."""
+FOLLOW_UP_WORDS = 4
+"""A question of so few words ("and in Python?") is searched together with the one before it."""
 CHARACTERS_PER_TOKEN = 16
 """A text longer than this times the most tokens is refused unread: source code has about 3 characters a token."""
 _INLINE_CHARACTERS = 4096
@@ -26,6 +30,8 @@ GREEDY_BELOW = 0.01
 """Below this temperature the engine's float32 softmax picks the best token anyway, or overflows on the way."""
 LEAST_TOP_P = 0.001
 """A smaller nucleus holds one token just the same, and rounds to zero in float32."""
+
+_WORD = re.compile(r"\w+")
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -57,11 +63,24 @@ async def prompt_tensors(facade: Facade, body: ChatRequest, sampling: Sampling) 
         if body.revision is not None:
             raise _invalid("revision", f"{BASE_MODEL} searches no revision; {RAG_MODEL} does.")
         return [prompt_tensor(await _encode(facade, body.messages, sampling.max_tokens))]
-    question = body.messages[-1].text
+    question = searched(body.messages)
     collection = body.collection or facade.settings.collection
     search = SearchRequest(query=question, collection=collection, revision=body.revision, limit=RETRIEVED_CHUNKS)
     ids = await off_loop(facade.embedder_tokenizer.encode_questions, [question], len(question))
     return rag_tensors(ids[0], _conversation(body.messages), search)
+
+
+def searched(messages: Sequence[ChatMessage]) -> str:
+    """What the search looks for: the last user message, after the question it goes on from where it is that short.
+
+    "Why?" names nothing to find; with the question that it is about, it finds that question's lines.
+    """
+    asked = [message.text for message in messages if message.role == "user" and message.text.strip()]
+    last = asked.pop()
+    if len(_WORD.findall(last)) > FOLLOW_UP_WORDS:
+        return last
+    whole = (text for text in reversed(asked) if len(_WORD.findall(text)) > FOLLOW_UP_WORDS)
+    return "\n".join([*islice(whole, 1), last])
 
 
 def sampling(facade: Facade, body: ChatRequest) -> Sampling:

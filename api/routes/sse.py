@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from slipstream.api.errors import as_api_error, payload
-from slipstream.api.routes.answers import Answer, citations, usage
+from slipstream.api.routes.answers import Answer, sources, usage
 from slipstream.api.routes.delivery import Disconnected, while_connected
 from slipstream.api.state import RequestRecord
 from slipstream.api.triton import Piece
@@ -64,8 +64,8 @@ class EventStream(StreamingResponse):
 
 
 async def events(answer: Answer, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
-    """The events of ``answer``, ready to send: one with the role, one per text, one with the finish reason and the
-    citations, one with the usage if it was asked for, and ``[DONE]``."""
+    """The events of ``answer``, ready to send: one with the role, one per text, one with the finish reason, the
+    citations and whether it is grounded, one with the usage if it was asked for, and ``[DONE]``."""
     frame = _frame(answer, include_usage=include_usage)
     before, after = _event(frame, _choice({"content": "\0text\0"})).split(_TEXT_SLOT)
     opening = _event(frame, _choice({"role": "assistant", "content": ""}))
@@ -112,8 +112,9 @@ def _event(frame: dict[str, Any], fields: dict[str, Any]) -> bytes:
 
 
 def _closing(frame: dict[str, Any], last: Piece, text: str, hits: bytes, *, include_usage: bool) -> bytes:
-    found = [citation.model_dump() for citation in citations(text, hits)]
-    closing = _event(frame, _choice({}, last.finish_reason) | {"citations": found})
+    found = sources(text, hits)
+    cited = [citation.model_dump() for citation in found["citations"]]
+    closing = _event(frame, _choice({}, last.finish_reason) | {"citations": cited, "grounded": found["grounded"]})
     if include_usage:
         closing += _event(frame, {"choices": [], "usage": usage(last).model_dump()})
     return closing + _DONE

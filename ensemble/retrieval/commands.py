@@ -17,7 +17,7 @@ import structlog
 from slipstream import InputError
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.bundle import find_bundle
-from slipstream.ensemble.contracts import MAX_SEARCH_LIMIT, SearchRequest, SearchResult
+from slipstream.ensemble.contracts import MAX_SEARCH_LIMIT, SURE, SearchRequest, SearchResult
 from slipstream.ensemble.retrieval.freshness.revisions import KEEP, find
 from slipstream.ensemble.retrieval.store import IndexHeld, StoreUnavailable
 from slipstream.settings import Settings
@@ -267,6 +267,8 @@ def search(
         return
     if not result.hits:
         click.echo(f"nothing found in {result.collection}")
+    elif result.confidence < SURE:
+        click.echo(f"probably not in {result.collection} (confidence {result.confidence:.2f}); nearest:")
     for hit in result.hits:
         click.secho(f"{hit.path}:{hit.line_start}-{hit.line_end}", fg="cyan", nl=False)
         click.echo(f" {hit.symbol} {hit.score:.3f}" if hit.symbol else f" {hit.score:.3f}")

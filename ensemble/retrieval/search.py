@@ -8,6 +8,7 @@ import structlog
 
 from slipstream.ensemble.contracts import SearchFilter, SearchRequest, SearchResult
 from slipstream.ensemble.retrieval.bm25 import encode_query
+from slipstream.ensemble.retrieval.confidence import confidence
 from slipstream.ensemble.retrieval.freshness.revisions import find
 from slipstream.ensemble.retrieval.store import (
     CollectionNotFound,
@@ -73,7 +74,12 @@ class Searcher:
                 if attempts == 0:
                     raise
             else:
-                return SearchResult(hits=hits, collection=request.collection, index_version=reader.info.version)
+                return SearchResult(
+                    hits=hits,
+                    collection=request.collection,
+                    index_version=reader.info.version,
+                    confidence=confidence(hits),
+                )
 
     def close(self) -> None:
         """Close every reader; searches under way finish first."""

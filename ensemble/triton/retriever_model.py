@@ -31,7 +31,9 @@ class RetrieverModel:
         bundle = Bundle.open(Path(tensors.parameters(args)["bundle"]))
         searcher = Searcher(open_store(settings), bundle.manifest.embedder.digest)
         tokenizer = ChatTokenizer(bundle.tokenizer_dir)
-        self._retriever = Retriever(searcher.search, tokenizer, bundle.manifest.serving.context_tokens)
+        serving = bundle.manifest.serving
+        least = serving.min_confidence if settings.min_confidence is None else settings.min_confidence
+        self._retriever = Retriever(searcher.search, tokenizer, serving.context_tokens, least)
         self._warm_up(settings.collection, bundle.manifest.embedder.dimension)
 
     def _warm_up(self, collection: str, dimension: int) -> None:

@@ -30,6 +30,7 @@ HITS = {
     ],
     "collection": "code",
     "index_version": "7",
+    "confidence": 0.9,
 }
 
 

@@ -79,7 +79,7 @@ async def test_an_answer_for_machines_is_one_object(url: str, triton: ScriptedTr
 async def test_an_answer_that_was_cut_says_so(url: str, triton: ScriptedTriton) -> None:
     triton.says(Say("So", "length", completion_tokens=1))
     done = await ask(QUESTION, "--url", url, "--model", "slipstream-base", "--max-tokens", "1")
-    assert "no sources cited" in done.output
+    assert "not from the indexed code" in done.output
     assert "cut at the token limit" in done.output
 
 

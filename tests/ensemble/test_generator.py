@@ -7,7 +7,7 @@ from time import monotonic
 import pytest
 
 from slipstream.engines.protocols import Sampling
-from slipstream.ensemble.contracts import ErrorCode, Hit, SearchResult
+from slipstream.ensemble.contracts import ErrorCode, Evidence, Hit, SearchResult
 from slipstream.ensemble.generator import Generator, Question, Refusal, Response
 from slipstream.ensemble.grammar import citing_grammar
 from slipstream.ensemble.tokenizer import ChatTokenizer
@@ -73,7 +73,7 @@ def ask(generator: Generator, name: str = "a", stop: tuple[str, ...] = (), hits:
 
 def hits(count: int) -> str:
     hit = Hit(path="a.py", line_start=1, line_end=2, symbol="f", repo="r", language="python", score=1.0, text="x")
-    return SearchResult(hits=[hit] * count, collection="code", index_version="1").model_dump_json()
+    return SearchResult(hits=[hit] * count, collection="code", index_version="1", confidence=0.9).model_dump_json()
 
 
 class TestUgly:
@@ -267,3 +267,50 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
     while not condition():
         assert monotonic() < deadline
         pause.wait(0.01)
+
+
+SENTENCE = "yes no END."  # a token for each character
+
+
+class TestNotFound:
+    """The evidence says that there is none: the generator says so, and the engine is not asked."""
+
+    def declined(self, sentence: str = SENTENCE) -> str:
+        fields = {"hits": [], "collection": "code", "index_version": "1", "confidence": 0.1}
+        return Evidence(declined=sentence, **fields).model_dump_json()
+
+    def test_the_sentence_is_the_answer_and_no_slot_is_taken(
+        self, generator: Generator, runtime: ScriptedRuntime
+    ) -> None:
+        for name in ("a", "b", "c", "d", "e"):  # more than there are slots and places in the queue
+            sink = Collected()
+            generator.submit(Question(name, [], Sampling(max_tokens=100), (), self.declined()), sink)
+            (response,) = sink.responses
+            assert (response.text, response.finish_reason, response.hits) == (SENTENCE, "stop", self.declined())
+            assert (response.prompt_tokens, response.completion_tokens) == (0, len(SENTENCE))
+        assert runtime.requests == {}
+        assert not generator.cancel("a")
+
+    @pytest.mark.parametrize("limit", [1, 4, len(SENTENCE) - 1, len(SENTENCE)])
+    def test_fewer_tokens_than_the_sentence_has(self, generator: Generator, limit: int) -> None:
+        sink = Collected()
+        generator.submit(Question("a", [], Sampling(max_tokens=limit), (), self.declined()), sink)
+        (response,) = sink.responses
+        assert (response.text, response.completion_tokens) == (SENTENCE[:limit], limit)
+        assert response.finish_reason == ("stop" if limit == len(SENTENCE) else "length")
+
+    def test_a_cut_splits_no_character(self, generator: Generator) -> None:
+        sink = Collected()
+        generator.submit(Question("a", [], Sampling(max_tokens=5), (), self.declined("привет")), sink)
+        assert sink.text == "пр"  # two bytes a letter, and a token a byte
+
+    def test_a_stop_string_in_the_sentence_ends_it(self, generator: Generator) -> None:
+        sink = Collected()
+        generator.submit(Question("a", [], Sampling(max_tokens=100), (" END",), self.declined()), sink)
+        (response,) = sink.responses
+        assert (response.text, response.finish_reason) == ("yes no", "stop")
+
+    def test_half_a_stop_string_at_the_end_withholds_nothing(self, generator: Generator) -> None:
+        sink = Collected()
+        generator.submit(Question("a", [], Sampling(max_tokens=100), ("END. And",), self.declined()), sink)
+        assert sink.text == SENTENCE

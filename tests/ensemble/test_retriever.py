@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from slipstream import InputError, SlipstreamError
-from slipstream.ensemble.contracts import Hit, SearchRequest, SearchResult
+from slipstream.ensemble.contracts import Evidence, Hit, SearchRequest, SearchResult
 from slipstream.ensemble.retrieval.index import NothingToIndex
 from slipstream.ensemble.retrieval.store import (
     CollectionNotFound,
@@ -22,6 +22,7 @@ from tests.ensemble.words import write_tokenizer
 QUESTION = [{"role": "user", "content": "why?"}]
 REQUEST = SearchRequest(query="why?", collection="code")
 CONTEXT_LENGTH = 2000
+CONFIDENCE = 0.5
 
 
 def hit(path: str = "a.py", start: int = 1, lines: int = 3) -> Hit:
@@ -37,11 +38,13 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> ChatTokenizer:
     return write_tokenizer(tmp_path_factory.mktemp("tokenizer"), CONTEXT_LENGTH)
 
 
-def retriever(tokenizer: ChatTokenizer, hits: Sequence[Hit], context_tokens: int = 1000) -> Retriever:
+def retriever(
+    tokenizer: ChatTokenizer, hits: Sequence[Hit], context_tokens: int = 1000, min_confidence: float = 0.0
+) -> Retriever:
     def search(request: SearchRequest, dense: Sequence[float]) -> SearchResult:
-        return SearchResult(hits=list(hits), collection=request.collection, index_version="7")
+        return SearchResult(hits=list(hits), collection=request.collection, index_version="7", confidence=CONFIDENCE)
 
-    return Retriever(search, tokenizer, context_tokens)
+    return Retriever(search, tokenizer, context_tokens, min_confidence)
 
 
 class TestUgly:
@@ -144,7 +147,7 @@ class TestPrompt:
     def test_overlapping_lines_are_shown_once(self, tokenizer: ChatTokenizer) -> None:
         hits = [hit(start=1, lines=5), hit(start=5, lines=5), hit(start=6, lines=2)]
         found = retriever(tokenizer, hits).retrieve([1.0], QUESTION, REQUEST, 10)
-        assert [(one.line_start, one.line_end) for one in found.result.hits] == [(1, 5), (6, 7)]
+        assert [(one.line_start, one.line_end) for one in found.result.hits] == [(1, 9)]
 
     def test_earlier_turns_are_in_the_prompt(self, tokenizer: ChatTokenizer) -> None:
         turns = [{"role": "user", "content": "first"}, {"role": "assistant", "content": "second"}, *QUESTION]
@@ -155,3 +158,27 @@ class TestPrompt:
         hits = [hit(f"{number}.py", lines=90) for number in range(20)]
         found = retriever(tokenizer, hits).retrieve([1.0], [], REQUEST, 1)
         assert (found.result.hits, found.prompt_ids) == (hits, [])
+
+
+class TestNotFound:
+    def test_a_search_that_is_not_sure_makes_no_prompt(self, tokenizer: ChatTokenizer) -> None:
+        unsure = retriever(tokenizer, [hit("b.py", 5)], min_confidence=CONFIDENCE + 0.1)
+        found = unsure.retrieve([1.0], QUESTION, REQUEST, 10)
+        assert isinstance(found.result, Evidence)
+        assert (found.result.hits, found.prompt_ids) == ([], [])
+        assert "`b.py:5`" in found.result.declined
+
+    def test_the_very_threshold_is_sure_enough(self, tokenizer: ChatTokenizer) -> None:
+        found = retriever(tokenizer, [hit()], min_confidence=CONFIDENCE).retrieve([1.0], QUESTION, REQUEST, 10)
+        assert found.prompt_ids
+        assert isinstance(found.result, Evidence)
+        assert found.result.declined == ""
+
+    def test_nothing_found_is_never_sure(self, tokenizer: ChatTokenizer) -> None:
+        found = retriever(tokenizer, [], min_confidence=0.01).retrieve([1.0], QUESTION, REQUEST, 10)
+        assert isinstance(found.result, Evidence)
+        assert found.result.declined
+
+    def test_a_search_alone_gets_its_hits_however_unsure(self, tokenizer: ChatTokenizer) -> None:
+        found = retriever(tokenizer, [hit()], min_confidence=1.0).retrieve([1.0], [], REQUEST, 10)
+        assert found.result.hits == [hit()]

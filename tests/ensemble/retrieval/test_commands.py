@@ -209,7 +209,7 @@ def answering(status: int, body: Any) -> Iterator[tuple[int, list[dict[str, Any]
 
 
 def test_the_server_that_holds_the_index_is_asked(indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {"hits": [HIT], "collection": "code", "index_version": "v"}
+    found = {"hits": [HIT], "collection": "code", "index_version": "v", "confidence": 0.9}
     with held(indexed), answering(200, found) as (port, asked):
         monkeypatch.setenv("SLIPSTREAM_PORT", str(port))
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
