@@ -17,6 +17,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "bundles": ("slipstream.build.commands", "bundles", "List the bundles that were built; choose the active one."),
     "verify": ("slipstream.build.commands", "verify", "Check every file of a bundle against its manifest."),
     "train": ("slipstream.build.training.commands", "train", "Train a LoRA adapter on an indexed code base."),
+    "train-embedder": (
+        "slipstream.build.training.embedder.commands",
+        "train_embedder",
+        "Train a LoRA that makes the embedder find code.",
+    ),
     "register": ("slipstream.build.training.commands", "register", "Register a LoRA adapter in MLflow."),
     "index": ("slipstream.ensemble.retrieval.commands", "index", "Index source trees into a collection."),
     "search": ("slipstream.ensemble.retrieval.commands", "search", "Search a collection from the shell."),

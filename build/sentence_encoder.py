@@ -53,7 +53,7 @@ def load_encoder(model: ResolvedModel, adapter: Path | None = None) -> Any:
             self.dimension: int = encoder.config.hidden_size
 
         def forward(self, input_ids: "Tensor", attention_mask: "Tensor") -> "Tensor":
-            states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
             if takes_first:
                 pooled = states[:, 0]
             else:

@@ -56,7 +56,7 @@ def train(*, as_json: bool, **given: Any) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     settings = Settings()
     options = _run_options(settings, **given)
-    with _progress_bar() as progress:
+    with progress_bar() as progress:
         trained, registered = train_and_register(options, settings, progress)
     reference = f"models:/{registered.name}/{registered.version}"
     if as_json:
@@ -80,7 +80,7 @@ def _run_options(settings: Settings, **given: Any) -> "RunOptions":
         base_model=given["base_model"],
         name=given["name"],
         alias=given["alias"],
-        out=_absolute(given["out"]) if given["out"] else None,
+        out=absolute(given["out"]) if given["out"] else None,
         dataset=DatasetOptions(
             pages=given["pages"],
             held_back=given["held_back"],
@@ -123,7 +123,7 @@ def register(adapter_dir: Path, name: str, alias: str | None, as_json: bool) -> 
     """
     from slipstream.build.registry import Registry
 
-    registered = Registry(Settings().registry_uri).register(_absolute(adapter_dir), name, alias)
+    registered = Registry(Settings().registry_uri).register(absolute(adapter_dir), name, alias)
     if as_json:
         fields = {key: str(value) for key, value in asdict(registered).items()}
         click.echo(json.dumps(fields | {"alias": alias}, ensure_ascii=False))
@@ -132,7 +132,7 @@ def register(adapter_dir: Path, name: str, alias: str | None, as_json: bool) -> 
     click.echo(f"{name} version {registered.version}{pointed}: {registered.sha256[:12]}, for {registered.base_model}")
 
 
-def _absolute(path: Path) -> Path:
+def absolute(path: Path) -> Path:
     """``path`` from the root.
 
     Raises:
@@ -145,7 +145,7 @@ def _absolute(path: Path) -> Path:
 
 
 @contextmanager
-def _progress_bar() -> Iterator[Progress]:
+def progress_bar() -> Iterator[Progress]:
     """A bar on a terminal; elsewhere one log event for every tenth of the way."""
     import structlog
 
@@ -178,4 +178,4 @@ def _log_tenths() -> Progress:
     return tell
 
 
-__all__ = ["register", "train"]
+__all__ = ["absolute", "progress_bar", "register", "train"]

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from slipstream.build.adapter import CONFIG, PROVENANCE, WEIGHTS, Provenance
 from slipstream.build.references import ResolvedModel
+from slipstream.build.training.card import CARD
 from slipstream.build.training.dataset import Sample
 from slipstream.engines.protocols import Progress
-from slipstream.ensemble.prompt import PROMPT
+from slipstream.ensemble.prompt import PROMPT, Prompt
 
 if TYPE_CHECKING:
     import torch
@@ -210,8 +211,14 @@ def _cosine(step: int, steps: int, warmup_share: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def save_adapter(tuned: "torch.nn.Module", base: ResolvedModel, out: Path) -> None:
+def save_adapter(
+    tuned: "torch.nn.Module", base: ResolvedModel, out: Path, *, prompt: Prompt | None = PROMPT, card: str | None = None
+) -> None:
     """Write the adapter in fp16 with its provenance; ``out`` appears whole or not at all.
+
+    Args:
+        prompt: the one it was trained for; an embedder has none.
+        card: the text of its ``CARD.md``, if it is known yet.
 
     Raises:
         FileExistsError: ``out`` is there already and not empty.
@@ -234,10 +241,13 @@ def save_adapter(tuned: "torch.nn.Module", base: ResolvedModel, out: Path) -> No
         provenance = Provenance(
             base_model=base.reference,
             base_model_sha256=base.sha256,
-            prompt_id=PROMPT.id,
-            prompt_sha256=PROMPT.digest,
+            prompt_id=prompt.id if prompt else None,
+            prompt_sha256=prompt.digest if prompt else None,
         )
-        (finished / PROVENANCE).write_text(provenance.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        told = provenance.model_dump_json(indent=2, exclude_none=True)
+        (finished / PROVENANCE).write_text(told + "\n", encoding="utf-8")
+        if card is not None:
+            (finished / CARD).write_text(card, encoding="utf-8")
         finished.rename(out)
 
 

@@ -1,0 +1,1 @@
+"""Training the embedder's adapter: code and the sentences that document it, pulled together."""
