@@ -149,6 +149,48 @@ class TestCancel:
         assert serve(240) - before < 4e6
 
 
+class TestCompiling:
+    """``LONG`` takes some tenths of a second."""
+
+    LONG = "root ::= " + " | ".join(f'"{"ab" * (number % 50)}" [ab]+ "{number}"' for number in range(1000))
+
+    def test_a_new_grammar_lets_others_pass_and_then_holds(self, runtime: OpenVinoRuntime) -> None:
+        running = ask(runtime, "", max_tokens=200).wait_for(3)
+        grammar = self.LONG + ' | "]"'
+        slow, quick = ask(runtime, grammar, 4), ask(runtime, "", 4)
+        quick.wait()
+        assert not slow.deltas
+        before = len(running.tokens)
+        assert set(slow.wait().tokens) <= {3, 4, 5, 6}
+        assert len(running.tokens) > before
+
+    def test_what_is_still_compiled_can_be_cancelled(self, runtime: OpenVinoRuntime) -> None:
+        slow = ask(runtime, self.LONG + ' | "b]"', 1000)
+        assert runtime.cancel(slow.generation_id)
+        assert (slow.wait().ends, slow.tokens) == (["cancelled"], [])
+        assert ask(runtime, "").wait().ends == ["length"]
+
+    def test_what_is_named_at_load_is_compiled_when_the_engine_is_ready(self, engine: Path, tmp_path: Path) -> None:
+        tokenizer = write_vocabulary(tmp_path / "tokenizer.json", PIECES)
+        options = RuntimeOptions(kv_cache_bytes=2**20, tokenizer=tokenizer, grammars=('root ::= "a"', self.LONG))
+        loaded = OpenVinoRuntime(engine, options)
+        try:
+            ended: list[str] = []
+            for name, grammar in (("known", self.LONG), ("free", "")):
+                request = GenerationRequest(name, PROMPT, Sampling(1), grammar)
+                loaded.submit(request, lambda delta: ended.append(delta.generation_id))
+            while len(ended) < 2:
+                time.sleep(0.01)
+            assert ended == ["known", "free"]
+        finally:
+            loaded.close()
+
+    def test_what_is_named_at_load_and_is_none_is_refused_there(self, engine: Path, tmp_path: Path) -> None:
+        tokenizer = write_vocabulary(tmp_path / "tokenizer.json", PIECES)
+        with pytest.raises(EngineNotLoaded, match="the grammar cannot be followed: "):
+            OpenVinoRuntime(engine, RuntimeOptions(kv_cache_bytes=1, tokenizer=tokenizer, grammars=("root ::= (",)))
+
+
 def test_every_byte_has_the_letter_that_byte_level_vocabularies_give_it(tmp_path: Path) -> None:
     every = [bytes([byte]) for byte in range(256) if byte != 3]
     path = write_vocabulary(tmp_path / "tokenizer.json", every)
