@@ -7,7 +7,8 @@ how much one chunk is better than the next, and on the development split of test
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
+from uuid import UUID
 
 from slipstream.ensemble.contracts import Hit
 from slipstream.ensemble.retrieval.hits import candidates
@@ -17,7 +18,10 @@ LEXICAL = 0.02
 # A matrix product sums equal rows in different orders, so equal vectors may differ by some units of float32's 6e-8.
 _SAME = 1e-6
 
-Scores = Mapping[str, float]
+PointId: TypeAlias = (
+    int | str | UUID
+)  # whatever the engine calls a point: making text of each costs more than adding them up
+Scores: TypeAlias = Mapping[PointId, float]
 
 
 class Asked(Protocol):
@@ -27,11 +31,11 @@ class Asked(Protocol):
         """The best ``limit`` points by cosine, and by BM25, with their scores."""
         ...
 
-    def scores(self, dense: Sequence[str], sparse: Sequence[str]) -> tuple[Scores, Scores]:
+    def scores(self, dense: Sequence[PointId], sparse: Sequence[PointId]) -> tuple[Scores, Scores]:
         """Exact cosines of the points ``dense``, and BM25 scores of those of ``sparse`` that have a common word."""
         ...
 
-    def payloads(self, ids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+    def payloads(self, ids: Sequence[PointId]) -> Mapping[PointId, Mapping[str, Any]]:
         """What is stored with the points ``ids``."""
         ...
 
@@ -54,7 +58,7 @@ def rank(asked: Asked, limit: int) -> list[Hit]:
     return [_hit(payload, score) for score, payload in _settled(hits)][:limit]
 
 
-def _cut(ordered: Sequence[tuple[str, float]], limit: int) -> Sequence[tuple[str, float]]:
+def _cut(ordered: Sequence[tuple[PointId, float]], limit: int) -> Sequence[tuple[PointId, float]]:
     """The first ``limit``, and what is as good as the last of them."""
     if len(ordered) <= limit:
         return ordered
@@ -83,4 +87,4 @@ def _hit(payload: Mapping[str, Any], score: float) -> Hit:
     return Hit(score=score, **{name: payload[name] for name in Hit.model_fields if name in payload})
 
 
-__all__ = ["LEXICAL", "Asked", "Scores", "rank"]
+__all__ = ["LEXICAL", "Asked", "PointId", "Scores", "rank"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from slipstream.ensemble.contracts import SearchFilter
 from slipstream.ensemble.retrieval.edge.shard import search_params
 from slipstream.ensemble.retrieval.hits import DENSE, SPARSE, conditions
-from slipstream.ensemble.retrieval.ranking import Scores
+from slipstream.ensemble.retrieval.ranking import PointId, Scores
 from slipstream.ensemble.retrieval.store import SparseVector
 from slipstream.ensemble.retrieval.vector_index import DEFAULT
 
@@ -39,10 +39,10 @@ class EdgeAsked:
             edge.QueryRequest(limit=limit, query=self._sparse, filter=where) if self._has_words else None,
         )
 
-    def scores(self, dense: Sequence[str], sparse: Sequence[str]) -> tuple[Scores, Scores]:
+    def scores(self, dense: Sequence[PointId], sparse: Sequence[PointId]) -> tuple[Scores, Scores]:
         import qdrant_edge as edge
 
-        def of(query: Any, points: Sequence[str]) -> Any:
+        def of(query: Any, points: Sequence[PointId]) -> Any:
             if not points:
                 return None
             known = edge.Filter(must=[edge.HasIdCondition(set(points))])
@@ -51,8 +51,8 @@ class EdgeAsked:
 
         return self._both(of(self._dense, dense), of(self._sparse, sparse) if self._has_words else None)
 
-    def payloads(self, ids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        return {str(record.id): record.payload for record in self._shard.retrieve(list(ids), True, False)}
+    def payloads(self, ids: Sequence[PointId]) -> Mapping[PointId, Mapping[str, Any]]:
+        return {record.id: record.payload for record in self._shard.retrieve(list(ids), True, False)}
 
     def _both(self, dense: Any, sparse: Any) -> tuple[Scores, Scores]:
         """The scores of the points that two requests find; of none where there is no request."""
@@ -61,7 +61,7 @@ class EdgeAsked:
         requests = [request for request in (dense, sparse) if request is not None]
         answers = iter(self._shard.query_batch(edge.QueryBatchRequest(requests)) if requests else ())
         first, second = (
-            {str(point.id): float(point.score) for point in next(answers)} if request is not None else {}
+            {point.id: float(point.score) for point in next(answers)} if request is not None else {}
             for request in (dense, sparse)
         )
         return first, second

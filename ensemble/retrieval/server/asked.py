@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipstream.ensemble.contracts import SearchFilter
 from slipstream.ensemble.retrieval.hits import DENSE, SPARSE, conditions
-from slipstream.ensemble.retrieval.ranking import Scores
+from slipstream.ensemble.retrieval.ranking import PointId, Scores
 from slipstream.ensemble.retrieval.server.writer import search_params
 from slipstream.ensemble.retrieval.store import SparseVector
 
@@ -43,10 +43,10 @@ class ServerAsked:
         more: dict[str, Any] = {"filter": where, "limit": limit, "params": search_params()}
         return self._both(more, more)
 
-    def scores(self, dense: Sequence[str], sparse: Sequence[str]) -> tuple[Scores, Scores]:
+    def scores(self, dense: Sequence[PointId], sparse: Sequence[PointId]) -> tuple[Scores, Scores]:
         from qdrant_client import models
 
-        def of(points: Sequence[str]) -> dict[str, Any] | None:
+        def of(points: Sequence[PointId]) -> dict[str, Any] | None:
             if not points:
                 return None
             known = models.Filter(must=[models.HasIdCondition(has_id=list(points))])
@@ -54,9 +54,9 @@ class ServerAsked:
 
         return self._both(of(dense), of(sparse))
 
-    def payloads(self, ids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+    def payloads(self, ids: Sequence[PointId]) -> Mapping[PointId, Mapping[str, Any]]:
         records = self._client.retrieve(self._name, list(ids), with_payload=True)
-        return {str(record.id): record.payload or {} for record in records}
+        return {record.id: record.payload or {} for record in records}
 
     def _both(self, dense: dict[str, Any] | None, sparse: dict[str, Any] | None) -> tuple[Scores, Scores]:
         """The scores of the points that two requests find; of none where there is no request."""
@@ -69,7 +69,7 @@ class ServerAsked:
             requests[SPARSE] = models.QueryRequest(query=self._sparse, using=SPARSE, **sparse)
         answers = self._client.query_batch_points(self._name, list(requests.values())) if requests else []
         found = {
-            using: {str(point.id): point.score for point in answer.points}
+            using: {point.id: point.score for point in answer.points}
             for using, answer in zip(requests, answers, strict=True)
         }
         return found.get(DENSE, {}), found.get(SPARSE, {})

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from slipstream.ensemble.retrieval.ranking import LEXICAL, Scores, rank
+from slipstream.ensemble.retrieval.ranking import LEXICAL, PointId, Scores, rank
 
 
 class Known:
@@ -17,13 +17,13 @@ class Known:
     def nearest(self, limit: int) -> tuple[Scores, Scores]:
         return self._best(self.cosines), self._best(self.words)
 
-    def scores(self, dense: Sequence[str], sparse: Sequence[str]) -> tuple[Scores, Scores]:
+    def scores(self, dense: Sequence[PointId], sparse: Sequence[PointId]) -> tuple[Scores, Scores]:
         return (
             {point: self.cosines[point] for point in dense},
             {point: self.words[point] for point in sparse if point in self.words},
         )
 
-    def payloads(self, ids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+    def payloads(self, ids: Sequence[PointId]) -> Mapping[PointId, Mapping[str, Any]]:
         return {
             point: {
                 "path": f"{point}.py",
@@ -70,7 +70,7 @@ def test_equal_scores_are_ordered_by_place_also_at_the_end_of_the_list() -> None
 
 def test_a_point_that_vanished_meanwhile_is_left_out() -> None:
     class Losing(Known):
-        def payloads(self, ids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        def payloads(self, ids: Sequence[PointId]) -> Mapping[PointId, Mapping[str, Any]]:
             return {point: payload for point, payload in super().payloads(ids).items() if point != "a"}
 
     assert order(Losing({"a": 0.9, "b": 0.8}, {})) == ["b"]
