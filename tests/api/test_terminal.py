@@ -22,6 +22,7 @@ from slipstream.settings import Settings
 from tests.api.conftest import PATIENT
 from tests.api.scripted import Drop, Fail, Say, ScriptedTriton
 from tests.api.test_chat import ANSWER
+from tests.api.test_not_found import DECLINED, SENTENCE
 
 QUESTION = "Where is the retry budget?"
 Ask = Callable[..., Any]
@@ -81,6 +82,17 @@ async def test_an_answer_that_was_cut_says_so(url: str, triton: ScriptedTriton) 
     done = await ask(QUESTION, "--url", url, "--model", "slipstream-base", "--max-tokens", "1")
     assert "not from the indexed code" in done.output
     assert "cut at the token limit" in done.output
+
+
+async def test_what_was_not_found_is_told_and_marked(url: str, triton: ScriptedTriton) -> None:
+    triton.says(DECLINED)
+    done = await ask("Where is the ORM?", "--url", url)
+    assert SENTENCE in done.output
+    assert "not found in the indexed code; nothing was generated" in done.output
+    assert "tokens/s" not in done.output
+    triton.says(DECLINED)
+    reply = json.loads((await ask("Where is the ORM?", "--url", url, "--json")).output)
+    assert (reply["grounded"], reply["citations"]) == (False, [])
 
 
 async def test_a_refusal_is_told_with_its_reason(url: str, triton: ScriptedTriton) -> None:
