@@ -27,6 +27,7 @@ class GeneratorModel:
         from slipstream.engines.protocols import RuntimeOptions
         from slipstream.engines.registry import runtime
         from slipstream.ensemble.bundle import Bundle
+        from slipstream.ensemble.grammar import common_grammars
         from slipstream.ensemble.tokenizer import TOKENIZER, ChatTokenizer
 
         exit_with_parent()
@@ -37,6 +38,7 @@ class GeneratorModel:
             max_concurrency=serving.max_concurrency,
             kv_cache_bytes=serving.kv_cache_bytes,
             tokenizer=bundle.tokenizer_dir / TOKENIZER if constrained else None,
+            grammars=common_grammars() if constrained else (),
         )
         tokenizer = ChatTokenizer(bundle.tokenizer_dir)
         self._generator = Generator(

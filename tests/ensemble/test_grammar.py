@@ -13,7 +13,7 @@ import pytest
 from slipstream.engines.openvino.runtime import OpenVinoRuntime
 from slipstream.engines.protocols import RuntimeOptions, Sampling
 from slipstream.ensemble.citations import CODE, CitationGuard, cited_numbers
-from slipstream.ensemble.grammar import citing_grammar
+from slipstream.ensemble.grammar import citing_grammar, common_grammars
 from tests.engines.conftest import Reader, compile_tiny_engine, write_vocabulary
 
 PIECES = [
@@ -32,7 +32,9 @@ _numbers = itertools.count()
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenVinoRuntime]:
     pieces = list(dict.fromkeys(PIECES))
     tokenizer = write_vocabulary(tmp_path_factory.mktemp("tokenizer") / "tokenizer.json", pieces)
-    options = RuntimeOptions(max_concurrency=16, kv_cache_bytes=16 * 2**20, tokenizer=tokenizer)
+    options = RuntimeOptions(
+        max_concurrency=16, kv_cache_bytes=16 * 2**20, tokenizer=tokenizer, grammars=common_grammars()
+    )
     loaded = OpenVinoRuntime(compile_tiny_engine(tmp_path_factory.getbasetemp()), options)
     yield loaded
     loaded.close()
