@@ -8,8 +8,9 @@ import structlog
 
 from slipstream.ensemble.contracts import SearchFilter, SearchRequest, SearchResult
 from slipstream.ensemble.retrieval.bm25 import encode_query
-from slipstream.ensemble.retrieval.confidence import confidence
+from slipstream.ensemble.retrieval.confidence import BEST, confidence
 from slipstream.ensemble.retrieval.freshness.revisions import find
+from slipstream.ensemble.retrieval.question import has_words
 from slipstream.ensemble.retrieval.store import (
     CollectionNotFound,
     DenseVector,
@@ -56,6 +57,8 @@ class Searcher:
     def search(self, request: SearchRequest, dense: DenseVector) -> SearchResult:
         """The chunks nearest to ``dense`` [dimension] and to the words of ``request.query``, best first.
 
+        A query without a word finds nothing: its vector is that of no text, and what is nearest to it is no answer.
+
         Raises:
             CollectionNotFound: nothing of that name was published.
             RevisionNotFound: no version that is kept was made from that revision.
@@ -63,22 +66,22 @@ class Searcher:
             StoreUnavailable: the index cannot be opened, or the server does not answer.
         """
         where = SearchFilter(repo=request.repo, language=request.language, path_prefix=request.path_prefix)
-        sparse = encode_query(request.query)
+        is_asked, sparse = has_words(request.query), encode_query(request.query)
         attempts = _ATTEMPTS
         while True:
             attempts -= 1
             try:
                 with self._reader(request.collection, request.revision) as reader:
-                    hits = reader.search(dense, sparse, request.limit, where)
+                    hits = reader.search(dense, sparse, max(request.limit, BEST), where) if is_asked else []
             except VersionGone:
                 if attempts == 0:
                     raise
             else:
                 return SearchResult(
-                    hits=hits,
+                    hits=hits[: request.limit],
                     collection=request.collection,
                     index_version=reader.info.version,
-                    confidence=confidence(hits),
+                    confidence=confidence(hits, reader.info.chunks),
                 )
 
     def close(self) -> None:

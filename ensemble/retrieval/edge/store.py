@@ -147,7 +147,7 @@ class EdgeReader:
     def search(self, dense: DenseVector, sparse: SparseVector, limit: int, where: SearchFilter) -> list[Hit]:
         vector = checked(self.info, dense)
         with self._engine() as shard:
-            return rank(EdgeAsked(shard, vector, sparse, where), limit)
+            return rank(EdgeAsked(shard, vector, sparse, where), limit, self.info.chunks)
 
     def scroll(self, *, with_vectors: bool = False) -> Iterator[Point]:
         import qdrant_edge as edge

@@ -31,7 +31,7 @@ from slipstream.ensemble.retrieval.evaluation.features import coherent, name_ste
 from slipstream.ensemble.retrieval.evaluation.lexical import Lexical
 from slipstream.ensemble.retrieval.evaluation.queries import Query
 from slipstream.ensemble.retrieval.question import question_for_embedder, stem_weights
-from slipstream.ensemble.retrieval.ranking import LEXICAL
+from slipstream.ensemble.retrieval.ranking import lexical_weight
 from slipstream.ensemble.retrieval.words import stems
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Step:
 
     def rank(self, query: Query, limit: int) -> "Sequence[Ranked]":
         cosines, words = self._scoring(self._lab, query.text)
-        fused = cosines + LEXICAL * words
+        fused = cosines + lexical_weight(len(words)) * words
         if self._more is not None:
             fused = self._more(self._lab, query.text, fused)
         out = np.ones(len(fused), dtype=bool)

@@ -137,7 +137,7 @@ class ServerReader:
     def search(self, dense: DenseVector, sparse: SparseVector, limit: int, where: SearchFilter) -> list[Hit]:
         vector = checked(self.info, dense)
         with self._connection.reaching() as client:
-            return rank(ServerAsked(client, self._physical, vector, sparse, where), limit)
+            return rank(ServerAsked(client, self._physical, vector, sparse, where), limit, self.info.chunks)
 
     def scroll(self, *, with_vectors: bool = False) -> Iterator[Point]:
         offset = None
