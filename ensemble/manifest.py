@@ -107,8 +107,8 @@ class Manifest(_Frozen):
     def computed_id(self) -> str:
         """First 16 hex digits of sha256 over the canonical JSON of every other field.
 
-        A field of `_ADDED_SERVING` with its default value and an embedder's missing adapter are left out, so that bundles
-        built before there were such keep their id.
+        A field of `_ADDED_SERVING` with its default value and an embedder's missing adapter are left out, so that
+        bundles built before there were such keep their id.
         """
         body = self.model_dump(mode="json", exclude={"id"})
         for name in _ADDED_SERVING:

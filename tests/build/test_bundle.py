@@ -121,6 +121,7 @@ def test_a_link_that_leads_nowhere_in_place_of_a_bundle_gives_way(
 def test_a_bundle_from_before_an_option_keeps_its_id(manifest: Manifest) -> None:
     before = manifest.model_dump(mode="json", exclude={"id"})
     assert before["serving"].pop("citations") == "constrained"
+    assert before["serving"].pop("min_confidence") == 0.5
     assert before["embedder"].pop("adapter") is None
     old_id = sha256(json.dumps(before, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
     assert Manifest.model_validate({**before, "id": old_id}).computed_id() == old_id

@@ -167,6 +167,16 @@ def test_the_digest_is_that_of_the_embedded_text() -> None:
     assert moved.digest == chunk.digest  # a file that moves keeps its vectors
 
 
+@pytest.mark.parametrize(
+    ("between", "empty"),
+    [("", 0), ("\n", 1), ("\n\n\n", 3), ("\n  \n", 1), ("  \n\n", 0)],
+)
+def test_a_chunk_knows_the_empty_lines_behind_it(between: str, empty: int) -> None:
+    """White space is no empty line: a context that fills the gap holds the lines of the file, exactly."""
+    chunks = chunks_of("a.py", f"def f():\n    return compute(1)\n{between}def g():\n    return compute(2)\n")
+    assert [chunk.empty_after for chunk in chunks] == [empty, 0]
+
+
 # How definitions become chunks
 
 
