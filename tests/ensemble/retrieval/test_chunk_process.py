@@ -32,6 +32,11 @@ def test_a_grammar_that_crashes_leaves_windows_and_the_next_file_its_symbols(pro
     assert ("Next" in [chunk.symbol for chunk in after.chunks], after.caveats) == (True, [])
 
 
+def test_the_process_gives_back_the_chunks_that_cutting_here_gives(process: ChunkProcess) -> None:
+    source = b"def f():\n    return compute(1)\n\n\ndef g():\n    return compute(2)\n"
+    assert process.cut("a.py", source, "repo") == cut_file("a.py", source, "repo")
+
+
 def test_what_takes_too_long_is_ended_and_cut_into_windows(
     process: ChunkProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

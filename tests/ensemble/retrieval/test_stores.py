@@ -2,6 +2,7 @@
 
 import unicodedata
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,16 @@ def test_a_hit_carries_the_chunk(store: VectorStore) -> None:
         (hit,) = search(reader, "кавычки")
     assert (hit.path, hit.line_start, hit.line_end, hit.symbol) == ("dir/модуль.py", 7, 9, "f")
     assert (hit.repo, hit.language, hit.text) == ("магазин", "python", text)
+
+
+def test_a_hit_knows_the_empty_lines_behind_it(store: VectorStore) -> None:
+    followed = point("a.py")
+    publish(store, [replace(followed, chunk=replace(followed.chunk, empty_after=2))])
+    with closing(store.reader("code")) as reader:
+        (hit,) = search(reader, "f")
+        (kept,) = reader.scroll()
+    assert (hit.empty_after, kept.chunk.empty_after) == (2, 2)
+    assert "empty_after" not in hit.model_dump()
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
