@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import accumulate, islice, takewhile
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from slipstream.ensemble.retrieval.definitions import Definition, outline, rows
@@ -186,8 +186,12 @@ class _File:
             text=text,
             repo=self.repo,
             digest=sha256(_embedded(symbol, text).encode("utf-8", "replace")).hexdigest(),
-            empty_after=len(list(takewhile(lambda line: not line, islice(self.lines, last + 1, None)))),
+            empty_after=self._empty_after(last),
         )
+
+    def _empty_after(self, row: int) -> int:
+        first = row + 1
+        return next((at for at in range(first, len(self.lines)) if self.lines[at]), len(self.lines)) - first
 
 
 def _spans(definition: Definition, lines: list[str]) -> Iterator[_Span]:
