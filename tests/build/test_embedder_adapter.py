@@ -1,6 +1,7 @@
 """The embedder's LoRA: what is refused, and that the served embedder is the adapted one."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from slipstream.build.embedder import EmbedderFacts, export_embedder
 from slipstream.build.embedder_adapter import EmbedderAdapterNotFound, resolve_embedder_adapter
 from slipstream.build.graph import resolve, stages_of
 from slipstream.build.pipeline import Pipeline
-from slipstream.build.recipe import parse_recipe
-from slipstream.build.references import ResolvedModel
+from slipstream.build.recipe import load_recipe, parse_recipe
+from slipstream.build.references import ResolvedModel, resolve_model
 from slipstream.build.stages import stage_digest
 from slipstream.ensemble.embedder import Embedder
 from slipstream.settings import Settings
@@ -53,6 +54,10 @@ def exported(
 
 
 def pytorch_vectors(model: ResolvedModel, adapter: Path | None) -> NDArray[np.float32]:
+    return vectors_of(model, adapter, TEXTS)
+
+
+def vectors_of(model: ResolvedModel, adapter: Path | None, texts: Sequence[str]) -> NDArray[np.float32]:
     """The definition: the LoRA beside the weights, mean over the tokens of each text alone, unit length."""
     import torch
     from peft import PeftModel
@@ -63,7 +68,7 @@ def pytorch_vectors(model: ResolvedModel, adapter: Path | None) -> NDArray[np.fl
         encoder = PeftModel.from_pretrained(encoder, str(adapter)).eval()
     tokenizer = AutoTokenizer.from_pretrained(model.path)
     vectors = []
-    for text in TEXTS:
+    for text in texts:
         ids = torch.tensor([tokenizer(text, truncation=True, max_length=MAX_TOKENS)["input_ids"]])
         with torch.inference_mode():
             pooled = encoder(input_ids=ids).last_hidden_state[0].mean(dim=0).numpy()
@@ -169,6 +174,25 @@ def test_a_bundle_is_built_with_it(tiny_recipe: TinyRecipe, tmp_path: Path) -> N
     assert bundle.manifest.embedder.adapter.model_dump() == {"name": "fine", "sha256": adapter_digest(folder)}
     vectors = Embedder(bundle.embedder_dir).embed(TEXTS)
     assert (vectors * pytorch_vectors(bare, folder)).sum(axis=1).min() > 0.99
+
+
+@pytest.mark.integration
+def test_the_sample_fits_the_default_embedder_and_survives_int8(home: Path, tmp_path: Path) -> None:
+    from slipstream.build.calibration import comparison_texts, source_chunks
+
+    options = load_recipe("default").embedder
+    assert (options.adapter, load_recipe("base").embedder) == ("sample:code-search-lora", options)
+    base = resolve_model(options.model, home / "cache")
+    sample = resolve_embedder_adapter("sample:code-search-lora", base)
+    texts = comparison_texts(source_chunks(["pkg:starlette"]), 40, seed=0)
+    export_embedder(base, texts, tmp_path, silent, minimum_cosine=0.99, adapter=sample.path)
+    embedder = Embedder(tmp_path)
+    question, code = embedder.embed(
+        ["wait until every background task has ended", "async def call self for task in self tasks await task"]
+    )
+    bare = vectors_of(base, None, ["wait until every background task has ended"])[0]
+    assert question @ bare < 0.99
+    assert question @ code > bare @ code
 
 
 class Unwatched:
