@@ -12,8 +12,8 @@ import pytest
 
 from slipstream.engines.openvino.runtime import OpenVinoRuntime
 from slipstream.engines.protocols import RuntimeOptions, Sampling
-from slipstream.ensemble.citations import CODE, CitationGuard, cited_numbers
-from slipstream.ensemble.grammar import citing_grammar, common_grammars
+from slipstream.ensemble.citations import CODE, MARK, CitationGuard, cited_numbers
+from slipstream.ensemble.grammar import UNCITED_ENDS, citing_grammar, common_grammars
 from tests.engines.conftest import Reader, compile_tiny_engine, write_vocabulary
 
 PIECES = [
@@ -90,3 +90,14 @@ def test_code_stays_possible(runtime: OpenVinoRuntime) -> None:
 def test_no_contexts_no_grammar() -> None:
     with pytest.raises(ValueError, match="nothing to cite"):
         citing_grammar(0)
+
+
+def test_a_model_that_never_cites_is_led_to_a_mark_after_two_sentences_or_lines(runtime: OpenVinoRuntime) -> None:
+    """The weights are random: nothing but the grammar makes these answers cite."""
+    before: list[str] = []
+    for text, _ in sample(runtime, 3, 240):
+        prose = CODE.sub("`", text)
+        before.append(prose[: mark.start()] if (mark := MARK.search(prose)) else prose)
+    ends = [len(re.findall(r"[.!?](?=[ \n])|(?<![.!?])\n", prose)) for prose in before]
+    assert set(ends) == {0, 1, UNCITED_ENDS}
+    assert any(re.search(r"\.(?! )\S.*\. ", prose) for prose in before)
