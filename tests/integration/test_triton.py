@@ -23,7 +23,7 @@ from tritonclient.utils import np_to_triton_dtype
 from slipstream.api.triton import Piece, TritonClient
 from slipstream.api.triton.tensors import Sampling, rag_tensors
 from slipstream.ensemble.bundle import Bundle, find_bundle
-from slipstream.ensemble.contracts import GENERATOR, RAG, SearchRequest, SearchResult
+from slipstream.ensemble.contracts import GENERATOR, RAG, Evidence, SearchRequest, SearchResult
 from slipstream.ensemble.tokenizer import ChatTokenizer, EmbedderTokenizer
 from slipstream.ensemble.triton.claims import HomeInUse, PortTaken
 from slipstream.ensemble.triton.supervisor import Supervisor
@@ -143,7 +143,7 @@ class TestRefusedBeforeAnythingStarts:
 class TestAnswers:
     def test_hits_come_first_and_counts_last(self, triton: Supervisor, bundle: Bundle) -> None:
         pieces = answer(triton, bundle)
-        result = SearchResult.model_validate_json(pieces[0].hits)
+        result = Evidence.model_validate_json(pieces[0].hits)
         assert result.hits
         assert result.collection == COLLECTION
         assert not any(piece.hits for piece in pieces[1:])
