@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SAMPLE_ADAPTER = ROOT / "build" / "samples" / "code-assistant-lora"
 COLLECTION = "code"
+# Before torch is loaded: on a busy machine, threads that spin at barriers make a training of 4 s one of 5 minutes.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def slipstream(*args: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:

@@ -154,8 +154,11 @@ def test_a_sentence_that_comes_twice_is_taken_once(library: list[str], tmp_path:
     assert len(collect([*library, str(copy)]).train) == len(collect(library).train)
 
 
-def test_equal_sources_give_equal_pairs_in_any_order(library: list[str]) -> None:
-    assert collect(library).digest == collect(library[::-1]).digest
+def test_equal_sources_give_equal_pairs_in_any_order(library: list[str], tmp_path: Path) -> None:
+    """Also where two packages say the same, and only one of them is taken."""
+    (tmp_path / "copy.py").write_text(Path(library[0], "barge.py").read_text())
+    sources = [*library, str(tmp_path)]
+    assert collect(sources).digest == collect(sources[::-1]).digest
     assert collect(library).digest != collect(library, seed=8).digest
 
 
