@@ -46,6 +46,7 @@ _STATUS = {
     "collection_not_found": 404,
     "revision_not_found": 404,
     "embedder_mismatch": 409,
+    "collection_outdated": 409,
     "index_unavailable": 503,
     "overloaded": 429,
     "engine_error": 503,

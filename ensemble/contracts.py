@@ -111,6 +111,7 @@ class Citation(_Frozen):
 
 ErrorCode = Literal[
     "invalid_request", "context_length_exceeded", "collection_not_found", "revision_not_found", "embedder_mismatch",
+    "collection_outdated",
     "index_unavailable",
     "overloaded", "engine_error",
 ]  # fmt: skip

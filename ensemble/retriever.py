@@ -10,7 +10,12 @@ from slipstream.ensemble.assembly import assemble
 from slipstream.ensemble.contracts import ErrorCode, Evidence, SearchRequest, SearchResult
 from slipstream.ensemble.prompt import Message, render_messages
 from slipstream.ensemble.retrieval.freshness.revisions import RevisionNotFound
-from slipstream.ensemble.retrieval.store import CollectionNotFound, EmbedderMismatch, StoreUnavailable
+from slipstream.ensemble.retrieval.store import (
+    CollectionNotFound,
+    CollectionOutdated,
+    EmbedderMismatch,
+    StoreUnavailable,
+)
 from slipstream.ensemble.tokenizer import ChatTokenizer
 
 Search = Callable[[SearchRequest, Sequence[float]], SearchResult]
@@ -56,7 +61,7 @@ class Retriever:
 
         Raises:
             ContextLengthExceeded: no prompt fits.
-            CollectionNotFound, RevisionNotFound, EmbedderMismatch, StoreUnavailable: from the search.
+            CollectionNotFound, RevisionNotFound, EmbedderMismatch, CollectionOutdated, StoreUnavailable: from the search.
         """
         if not messages:
             return Retrieved(self._search(request, embedding), [])
@@ -87,6 +92,7 @@ _CODES: dict[type[SlipstreamError], tuple[ErrorCode, str]] = {
     CollectionNotFound: ("collection_not_found", "collection"),
     RevisionNotFound: ("revision_not_found", "revision"),
     EmbedderMismatch: ("embedder_mismatch", "collection"),
+    CollectionOutdated: ("collection_outdated", "collection"),
     StoreUnavailable: ("index_unavailable", "collection"),
 }
 

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 import structlog
 
 from slipstream.ensemble.contracts import SearchFilter, SearchRequest, SearchResult
-from slipstream.ensemble.retrieval.bm25 import encode_query
+from slipstream.ensemble.retrieval.bm25 import FORMAT, FORMAT_FACT, encode_query
 from slipstream.ensemble.retrieval.confidence import BEST, confidence
 from slipstream.ensemble.retrieval.freshness.revisions import find
 from slipstream.ensemble.retrieval.question import has_words
 from slipstream.ensemble.retrieval.store import (
     CollectionNotFound,
+    CollectionOutdated,
     DenseVector,
     EmbedderMismatch,
     Reader,
@@ -63,6 +64,7 @@ class Searcher:
             CollectionNotFound: nothing of that name was published.
             RevisionNotFound: no version that is kept was made from that revision.
             EmbedderMismatch: another embedder made the collection's vectors.
+            CollectionOutdated: another release indexed it.
             StoreUnavailable: the index cannot be opened, or the server does not answer.
         """
         where = SearchFilter(repo=request.repo, language=request.language, path_prefix=request.path_prefix)
@@ -130,7 +132,7 @@ class Searcher:
         reader = self._store.reader(wanted.collection, version or None)
         try:
             self._check(reader.info)  # one more version may have come in between
-        except EmbedderMismatch:
+        except (EmbedderMismatch, CollectionOutdated):
             reader.close()
             raise
         self._retire((wanted.collection, version))
@@ -146,6 +148,11 @@ class Searcher:
             raise EmbedderMismatch(
                 f"The vectors of {info.collection!r} come from the embedder {info.embedder_digest[:12]}, and this "
                 f"bundle's is {self._embedder_digest[:12]}",
+                remedy(info.collection),
+            )
+        if info.facts.get(FORMAT_FACT) != FORMAT:
+            raise CollectionOutdated(
+                f"{info.collection!r} was indexed by another release: its words are not those of this one's questions",
                 remedy(info.collection),
             )
 

@@ -37,6 +37,10 @@ class EmbedderMismatch(InputError):
     """The collection's vectors come from another embedder than the one that would search them."""
 
 
+class CollectionOutdated(InputError):
+    """The collection was indexed by a release whose words are not those of this one's questions."""
+
+
 class StoreUnavailable(EnvironmentFault):
     """The index cannot be opened or the server does not answer."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from slipstream.ensemble.contracts import Hit, SearchFilter
+from slipstream.ensemble.retrieval.bm25 import FORMAT, FORMAT_FACT
 from slipstream.ensemble.retrieval.edge import shard as shards
 from slipstream.ensemble.retrieval.edge.asked import EdgeAsked
 from slipstream.ensemble.retrieval.edge.files import read_files
@@ -91,7 +92,7 @@ class EdgeStore:
         self, collection: str, embedder_digest: str, dimension: int, base: VersionInfo | None = None, **facts: Any
     ) -> EdgeWriter:
         folder = CollectionFolder(self._index_dir, collection)
-        info = VersionInfo(collection, new_version(), embedder_digest, dimension, 0, facts)
+        info = VersionInfo(collection, new_version(), embedder_digest, dimension, 0, {FORMAT_FACT: FORMAT, **facts})
         with writing(folder):
             folder.path.mkdir(parents=True, exist_ok=True)
             lock = _exclusive(folder)

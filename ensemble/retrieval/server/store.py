@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from slipstream.ensemble.contracts import Hit, SearchFilter
+from slipstream.ensemble.retrieval.bm25 import FORMAT, FORMAT_FACT
 from slipstream.ensemble.retrieval.hits import (
     to_point,
 )
@@ -89,7 +90,9 @@ class ServerStore:
     def writer(
         self, collection: str, embedder_digest: str, dimension: int, base: VersionInfo | None = None, **facts: Any
     ) -> ServerWriter:
-        info = VersionInfo(check_name(collection), new_version(), embedder_digest, dimension, 0, facts)
+        info = VersionInfo(
+            check_name(collection), new_version(), embedder_digest, dimension, 0, {FORMAT_FACT: FORMAT, **facts}
+        )
         self._connection.check_free(collection)
         self._connection.prune(collection)
         return ServerWriter(self._connection, info)

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from slipstream.ensemble.contracts import SearchRequest, SearchResult
+from slipstream.ensemble.retrieval.bm25 import FORMAT_FACT
 from slipstream.ensemble.retrieval.edge import EdgeStore
 from slipstream.ensemble.retrieval.edge.versions import CollectionFolder
 from slipstream.ensemble.retrieval.search import Searcher
 from slipstream.ensemble.retrieval.store import (
     CollectionNotFound,
+    CollectionOutdated,
     DenseVector,
     EmbedderMismatch,
     StoreUnavailable,
@@ -60,6 +62,17 @@ def test_an_unknown_collection_is_told(searcher: Searcher) -> None:
 def test_another_embedders_collection_is_refused(store: VectorStore) -> None:
     publish(store, [point("a.py")])
     with closing(Searcher(store, "f" * 64)) as searcher, pytest.raises(EmbedderMismatch) as caught:
+        ask(searcher)
+    assert "slipstream index" in caught.value.remedy
+
+
+@pytest.mark.parametrize("before", [1, None])
+def test_a_collection_of_another_release_is_refused(store: VectorStore, searcher: Searcher, before: int | None) -> None:
+    """Its chunks have other words than this release looks for, and would be found by chance."""
+    with store.writer("code", EMBEDDER, DIMENSION, **{FORMAT_FACT: before}) as writer:
+        writer.upsert([point("a.py")])
+        writer.publish()
+    with pytest.raises(CollectionOutdated) as caught:
         ask(searcher)
     assert "slipstream index" in caught.value.remedy
 
