@@ -61,7 +61,8 @@ class Retriever:
 
         Raises:
             ContextLengthExceeded: no prompt fits.
-            CollectionNotFound, RevisionNotFound, EmbedderMismatch, CollectionOutdated, StoreUnavailable: from the search.
+            CollectionNotFound, RevisionNotFound, EmbedderMismatch, CollectionOutdated: from the search.
+            StoreUnavailable: likewise.
         """
         if not messages:
             return Retrieved(self._search(request, embedding), [])
