@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from math import exp, log1p
 
-from slipstream.ensemble.contracts import Hit
-
 BEST = 3
 """Hits whose mean score is looked at: one may be near by chance."""
 
@@ -15,12 +13,12 @@ _BAR, _RISE = 0.418, 0.03
 _SPREAD = 0.065
 
 
-def confidence(hits: Sequence[Hit], chunks: int) -> float:
-    """0 to 1, from the scores of the best of ``hits`` among ``chunks``; 0 without any.
+def confidence(scores: Sequence[float], chunks: int) -> float:
+    """0 to 1, from the ``scores`` of hits among ``chunks``; 0 without any.
 
     `contracts.SURE` stands where a twentieth of the answerable questions would be lost.
     """
-    best = sorted((hit.score for hit in hits), reverse=True)[:BEST]
+    best = sorted(scores, reverse=True)[:BEST]
     if not best:
         return 0.0
     surplus = (sum(best) / len(best) - _BAR - _RISE * log1p(chunks)) / _SPREAD

@@ -83,7 +83,7 @@ class Searcher:
                     hits=hits[: request.limit],
                     collection=request.collection,
                     index_version=reader.info.version,
-                    confidence=confidence(hits, reader.info.chunks),
+                    confidence=confidence([hit.score for hit in hits], reader.info.chunks),
                 )
 
     def close(self) -> None:

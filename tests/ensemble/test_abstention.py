@@ -71,7 +71,7 @@ def test_zero_declines_nothing(least: float) -> None:
 
 
 def test_confidence_grows_with_the_best_score() -> None:
-    sure = [confidence([hit("a.py", score=score)], 100) for score in (-1e9, 0, 0.5, 1, 2, 1e9)]
+    sure = [confidence([score], 100) for score in (-1e9, 0, 0.5, 1, 2, 1e9)]
     assert sure == sorted(sure)
     assert confidence([], 100) == 0 <= sure[0] < 0.01
     assert 0.99 < sure[-1] <= 1

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from slipstream.engines.protocols import Progress
+from slipstream.ensemble.retrieval.confidence import confidence
 from slipstream.ensemble.retrieval.evaluation.collection import Collection
 from slipstream.ensemble.retrieval.evaluation.queries import Query
+from slipstream.ensemble.retrieval.evaluation.ranker import Ranked, Ranker
 from slipstream.ensemble.retrieval.evaluation.steps import LEFT_OUT, STEPS, Laboratory
 from slipstream.ensemble.retrieval.evaluation.vectors import CachedEmbedder
 
@@ -22,25 +24,6 @@ if TYPE_CHECKING:
 
 _DEPTH = 100  # of the lists that are fused, as deep as the product reads them
 _RRF_K = 60
-
-
-class Ranked(NamedTuple):
-    """A chunk that was found; ``path`` begins with its corpus's name, a higher ``score`` is better."""
-
-    path: str
-    line_start: int
-    line_end: int
-    score: float
-
-
-class Ranker(Protocol):
-    """Orders chunks for a query."""
-
-    def rank(self, query: Query, limit: int) -> Sequence[Ranked]:
-        """The best ``limit`` chunks or fewer, best first."""
-        ...
-
-    def close(self) -> None: ...
 
 
 @dataclass
@@ -88,7 +71,7 @@ class Bench:
         ]
 
 
-class Bm25:
+class Bm25(Ranker):
     """The words alone: `slipstream.ensemble.retrieval.evaluation.lexical`."""
 
     def __init__(self, bench: Bench) -> None:
@@ -101,10 +84,8 @@ class Bm25:
     def rank(self, query: Query, limit: int) -> Sequence[Ranked]:
         return [found for found in self._bench.best(self.scores(query), limit) if found.score > 0]
 
-    def close(self) -> None: ...
 
-
-class Dense:
+class Dense(Ranker):
     """The embedder alone: cosine similarity to every chunk's text."""
 
     def __init__(self, bench: Bench) -> None:
@@ -118,10 +99,8 @@ class Dense:
     def rank(self, query: Query, limit: int) -> Sequence[Ranked]:
         return self._bench.best(self.scores(query), limit)
 
-    def close(self) -> None: ...
 
-
-class Rrf:
+class Rrf(Ranker):
     """Reciprocal rank fusion of the two, with the constant of its authors.
 
     Cormack, Clarke and Büttcher, *Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods*,
@@ -144,10 +123,8 @@ class Rrf:
             fused[order] += 1 / (_RRF_K + 1 + np.arange(len(order)))
         return [found for found in self._bench.best(fused, limit) if found.score > 0]
 
-    def close(self) -> None: ...
 
-
-class Product:
+class Product(Ranker):
     """What a server answers: an index as `slipstream index` makes it, asked as the server asks it."""
 
     _NAME = "evaluation"
@@ -169,6 +146,10 @@ class Product:
         found = self._searcher.search(request, self._bench.embedder.embed_questions([query.text])[0])
         prefix = self._bench.collection.prefix
         return [Ranked(prefix + hit.path, hit.line_start, hit.line_end, hit.score) for hit in found.hits]
+
+    def confidence(self, results: Sequence[Ranked]) -> float:
+        """What a server compares with `SURE`."""
+        return confidence([result.score for result in results], len(self._bench.collection.chunks))
 
     def close(self) -> None:
         self._searcher.close()

@@ -58,7 +58,7 @@ class Parity:
 
 @dataclass(frozen=True, slots=True)
 class Declining:
-    """How well the score of the best result tells whether there is an answer.
+    """How well a ranker's confidence tells whether there is an answer.
 
     Attributes:
         fitted: with the threshold that fits this split best.
@@ -140,7 +140,7 @@ def _declining(run: Run, splits: Sequence[str]) -> Iterator[Declining]:
     development: Abstention | None = None
     for split in splits:
         here = [asked for asked in run.asked if asked.query.split == split]
-        answerable = _confidences(asked for asked in here if asked.query.kind == "question")
+        answerable = _confidences(asked for asked in here if asked.query.kind != "unanswerable")
         unanswerable = _confidences(asked for asked in here if asked.query.kind == "unanswerable")
         if not len(answerable) or not len(unanswerable):
             continue

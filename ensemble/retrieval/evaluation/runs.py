@@ -6,26 +6,21 @@ from dataclasses import dataclass
 
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.retrieval.evaluation.queries import Query
-from slipstream.ensemble.retrieval.evaluation.rankers import RANKERS, Bench, Ranked, Ranker
+from slipstream.ensemble.retrieval.evaluation.ranker import Ranked, Ranker
+from slipstream.ensemble.retrieval.evaluation.rankers import RANKERS, Bench
 from slipstream.ensemble.retrieval.evaluation.scores import CUTOFF, first_right
 from slipstream.ensemble.retrieval.question import question_for_embedder
-
-_UNSURE = float("-inf")  # of a ranker that found nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One query as one ranker answered it; ranks as `first_right` gives them."""
+    """One query as one ranker answered it; ranks as `first_right` gives them, `confidence` as the ranker does."""
 
     query: Query
     results: tuple[Ranked, ...]
     rank: int
     file_rank: int
-
-    @property
-    def confidence(self) -> float:
-        """The score of the best result."""
-        return self.results[0].score if self.results else _UNSURE
+    confidence: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +53,7 @@ def run(names: Sequence[str], bench: Bench, queries: Sequence[Query], progress: 
 
 def _ask(ranker: Ranker, query: Query) -> Asked:
     results = tuple(ranker.rank(query, CUTOFF))
-    return Asked(query, results, *first_right(results, query.answers))
+    return Asked(query, results, *first_right(results, query.answers), ranker.confidence(results))
 
 
 def limited(queries: Sequence[Query], count: int | None, seed: int) -> list[Query]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slipstream.ensemble.retrieval.evaluation.queries import Answer
-from slipstream.ensemble.retrieval.evaluation.rankers import Ranked
+from slipstream.ensemble.retrieval.evaluation.ranker import Ranked
 
 CUTOFF = 10
 RESAMPLES = 2_000

@@ -30,6 +30,7 @@ from slipstream.ensemble.retrieval.chunker import embedded_text
 from slipstream.ensemble.retrieval.evaluation.features import coherent, name_stems, names_asked, neighbours, uses
 from slipstream.ensemble.retrieval.evaluation.lexical import Lexical
 from slipstream.ensemble.retrieval.evaluation.queries import Query
+from slipstream.ensemble.retrieval.evaluation.ranker import Ranked, Ranker
 from slipstream.ensemble.retrieval.question import question_for_embedder, stem_weights
 from slipstream.ensemble.retrieval.ranking import lexical_weight
 from slipstream.ensemble.retrieval.words import stems
@@ -37,7 +38,7 @@ from slipstream.ensemble.retrieval.words import stems
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from slipstream.ensemble.retrieval.evaluation.rankers import Bench, Ranked
+    from slipstream.ensemble.retrieval.evaluation.rankers import Bench
     from slipstream.ensemble.retrieval.evaluation.scores import Floats
 
 _DEPTH = 100  # of either list, as the product reads them
@@ -169,7 +170,7 @@ def _feedback(lab: Laboratory, text: str, fused: "Floats") -> "Floats":
     return more
 
 
-class Step:
+class Step(Ranker):
     """A ranker that adds cosines and weighted BM25 of the best of both lists, then perhaps something more."""
 
     def __init__(
@@ -190,8 +191,6 @@ class Step:
         for scores in (cosines, words):
             out[np.argsort(-scores, kind="stable")[:_DEPTH]] = False
         return self._lab.bench.best(np.where(out, -np.inf, fused), limit)
-
-    def close(self) -> None: ...
 
 
 STEPS = {

@@ -49,7 +49,7 @@ def parity_table(parities: Sequence[Parity]) -> Table:
 
 def declining_table(declining: Sequence[Declining]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("declined by the best result's score", "ranker"):
+    for heading in ("declined by confidence", "ranker"):
         table.add_column(heading, no_wrap=True)
     for heading in ("AUROC", "threshold", "unanswerable", "answerable", "with development's threshold"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -11,7 +11,7 @@ from slipstream.ensemble.retrieval import chunker
 from slipstream.ensemble.retrieval.edge import EdgeStore
 from slipstream.ensemble.retrieval.index import NothingToIndex
 from slipstream.ensemble.retrieval.roots import SourceNotFound
-from slipstream.ensemble.retrieval.store import CollectionNotFound
+from slipstream.ensemble.retrieval.store import CollectionNotFound, VersionInfo
 from tests.ensemble.retrieval.indexing import NAME, Recorder, find, function, run, versions, write
 from tests.ensemble.retrieval.unprivileged import unprivileged
 from tests.tiny_bert import export_tiny_embedder

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from slipstream.ensemble.retrieval.evaluation.queries import Answer
-from slipstream.ensemble.retrieval.evaluation.rankers import Ranked
+from slipstream.ensemble.retrieval.evaluation.ranker import Ranked
 from slipstream.ensemble.retrieval.evaluation.scores import (
     abstention,
     as_ranks,
