@@ -23,8 +23,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Train a LoRA that makes the embedder find code.",
     ),
     "register": ("slipstream.build.training.commands", "register", "Register a LoRA adapter in MLflow."),
-    "index": ("slipstream.ensemble.retrieval.commands", "index", "Index source trees into a collection."),
-    "search": ("slipstream.ensemble.retrieval.commands", "search", "Search a collection from the shell."),
+    "index": ("slipstream.ensemble.retrieval.index_command", "index", "Index source trees into a collection."),
+    "search": ("slipstream.ensemble.retrieval.search_command", "search", "Search a collection from the shell."),
     "evaluate-search": (
         "slipstream.ensemble.retrieval.evaluation.commands",
         "evaluate_search",

@@ -220,7 +220,7 @@ def test_the_server_that_holds_the_index_is_asked(indexed: Path, monkeypatch: py
 
 @pytest.mark.parametrize("body", [b"<html>", {"detail": "no"}, []])
 def test_a_stranger_at_the_address_is_not_believed(body: Any, indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slipstream.ensemble.retrieval.commands._HELD_SECONDS", 0.0)
+    monkeypatch.setattr("slipstream.ensemble.retrieval.search_command._HELD_SECONDS", 0.0)
     for status in (200, 404):
         with held(indexed), answering(status, body) as (port, _):
             monkeypatch.setenv("SLIPSTREAM_PORT", str(port))
@@ -245,7 +245,7 @@ def test_what_the_server_refuses_is_told(
 
 def test_an_index_that_is_held_with_no_server_there_is_told(indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLIPSTREAM_PORT", "9")
-    monkeypatch.setattr("slipstream.ensemble.retrieval.commands._HELD_SECONDS", 0.3)
+    monkeypatch.setattr("slipstream.ensemble.retrieval.search_command._HELD_SECONDS", 0.3)
     with held(indexed):
         started = time.monotonic()
         result = slipstream("search", "far")
@@ -257,7 +257,7 @@ def test_an_index_that_is_held_with_no_server_there_is_told(indexed: Path, monke
 
 def test_a_search_waits_for_another_one_to_end(indexed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLIPSTREAM_PORT", "9")
-    monkeypatch.setattr("slipstream.ensemble.retrieval.commands._HELD_SECONDS", 30.0)
+    monkeypatch.setattr("slipstream.ensemble.retrieval.search_command._HELD_SECONDS", 30.0)
     with held(indexed) as other:
         threading.Timer(0.5, other.stdin.close).start()
         result = slipstream("search", "add_item", "--limit", 1)
@@ -270,3 +270,13 @@ def test_indexing_goes_on_beside_the_server(indexed: Path, tree: Path) -> None:
         report = json.loads(slipstream("index", tree, "--json").stdout)
     assert (report["embedded"], report["reused"]) == (1, 2)
     assert slipstream("search", "brand_new", "--limit", 1).stdout.startswith("new.py:1-2 brand_new")
+
+
+def test_what_would_steer_the_terminal_is_spelled_out(home: Path, tmp_path: Path) -> None:
+    """A name or a line of foreign code may hold an escape sequence that clears the screen or sets its title."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "a\x1b[2Jb\nc.py").write_text("def steer():\n\treturn '\x1b]0;owned\x07\x9b'\n")
+    assert slipstream("index", tmp_path / "shop").exit_code == 0
+    shown = slipstream("search", "steer").stdout
+    assert "a\\x1b[2Jb\\nc.py:1-2 steer" in shown
+    assert "\treturn '\\x1b]0;owned\\x07\\x9b'" in shown
