@@ -196,7 +196,7 @@ class _SampleMaker:
 
     def _neighbours(self, point: Point, split: Split) -> list[Chunk]:
         """Chunks that search finds near ``point``, best first. Training sees nothing that is held back."""
-        hits = self._reader.search(point.dense, point.sparse, NEIGHBOURS, SearchFilter())
+        hits = self._reader.search(point.dense, point.sparse, NEIGHBOURS, SearchFilter()).hits
         near = [
             Chunk(hit.path, hit.language, hit.symbol, hit.line_start, hit.line_end, hit.text, hit.repo, "")
             for hit in hits

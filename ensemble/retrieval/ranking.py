@@ -15,11 +15,13 @@ from uuid import UUID
 
 from slipstream.ensemble.contracts import Hit
 from slipstream.ensemble.retrieval.hits import candidates
+from slipstream.ensemble.retrieval.store import Found
 
 LEXICAL = 0.193
 """0.02 for a unit of BM25 on tests/retrieval: 0.015 to 0.025 were equally good on its development split."""
 # A matrix product sums equal rows in different orders, so equal vectors may differ by some units of float32's 6e-8.
 _SAME = 1e-6
+_BEST = 3  # whose mean says how near a question comes: one may be near by chance
 
 PointId: TypeAlias = (
     int | str | UUID
@@ -43,13 +45,14 @@ class Asked(Protocol):
         ...
 
 
-def rank(asked: Asked, limit: int, chunks: int) -> list[Hit]:
+def rank(asked: Asked, limit: int, chunks: int) -> Found:
     """The best ``limit`` of ``chunks``, best first.
 
     A chunk that is in one list only gets its score in the other computed, so that no list's end is taken for nothing.
     Ties are broken by place: the answer does not depend on the order in which chunks were indexed.
     """
     dense, sparse = asked.nearest(candidates(limit))
+    cosine, words = _mean_of_best(dense), _mean_of_best(sparse)
     more_dense, more_sparse = asked.scores(
         [point for point in sparse if point not in dense], [point for point in dense if point not in sparse]
     )
@@ -59,7 +62,12 @@ def rank(asked: Asked, limit: int, chunks: int) -> list[Hit]:
     best = _cut(sorted(fused.items(), key=lambda pair: -pair[1]), limit)
     payloads = asked.payloads([point for point, _ in best])
     hits = [(score, payloads[point]) for point, score in best if point in payloads]
-    return [_hit(payload, score) for score, payload in _settled(hits)][:limit]
+    return Found([_hit(payload, score) for score, payload in _settled(hits)][:limit], cosine, words)
+
+
+def _mean_of_best(scores: Scores) -> float:
+    best = sorted(scores.values(), reverse=True)[:_BEST]
+    return sum(best) / len(best) if best else 0.0
 
 
 def lexical_weight(chunks: int) -> float:

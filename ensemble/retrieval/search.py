@@ -8,7 +8,7 @@ import structlog
 
 from slipstream.ensemble.contracts import SearchFilter, SearchRequest, SearchResult
 from slipstream.ensemble.retrieval.bm25 import FORMAT, FORMAT_FACT, encode_query
-from slipstream.ensemble.retrieval.confidence import BEST, confidence
+from slipstream.ensemble.retrieval.confidence import confidence
 from slipstream.ensemble.retrieval.freshness.revisions import find
 from slipstream.ensemble.retrieval.question import has_words
 from slipstream.ensemble.retrieval.store import (
@@ -16,6 +16,7 @@ from slipstream.ensemble.retrieval.store import (
     CollectionOutdated,
     DenseVector,
     EmbedderMismatch,
+    Found,
     Reader,
     VectorStore,
     VersionGone,
@@ -74,16 +75,16 @@ class Searcher:
             attempts -= 1
             try:
                 with self._reader(request.collection, request.revision) as reader:
-                    hits = reader.search(dense, sparse, max(request.limit, BEST), where) if is_asked else []
+                    found = reader.search(dense, sparse, request.limit, where) if is_asked else Found([], 0.0, 0.0)
             except VersionGone:
                 if attempts == 0:
                     raise
             else:
                 return SearchResult(
-                    hits=hits[: request.limit],
+                    hits=found.hits,
                     collection=request.collection,
                     index_version=reader.info.version,
-                    confidence=confidence([hit.score for hit in hits], reader.info.chunks),
+                    confidence=confidence(found, len(sparse.indices), reader.info.chunks),
                 )
 
     def close(self) -> None:

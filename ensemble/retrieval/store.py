@@ -118,6 +118,20 @@ FileKey: TypeAlias = tuple[str, str]
 """Repo and path of a file."""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search gives.
+
+    Attributes:
+        hits: best first.
+        cosine: the mean of the three highest cosines; ``words`` that of the three highest BM25 scores.
+    """
+
+    hits: list[Hit]
+    cosine: float
+    words: float
+
+
 class Upserts(Protocol):
     """Where points go."""
 
@@ -168,7 +182,7 @@ class Reader(Protocol):
 
     info: VersionInfo
 
-    def search(self, dense: DenseVector, sparse: SparseVector, limit: int, where: SearchFilter) -> list[Hit]:
+    def search(self, dense: DenseVector, sparse: SparseVector, limit: int, where: SearchFilter) -> Found:
         """Hybrid search, best first; see `ranking` for the scores."""
         ...
 

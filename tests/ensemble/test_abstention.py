@@ -5,7 +5,6 @@ import pytest
 from slipstream.ensemble.abstention import is_found, is_russian, not_found
 from slipstream.ensemble.citations import cited_numbers
 from slipstream.ensemble.contracts import Hit, SearchResult
-from slipstream.ensemble.retrieval.confidence import confidence
 
 
 def hit(path: str, line: int = 1, score: float = 0.3) -> Hit:
@@ -68,10 +67,3 @@ def test_no_path_can_look_like_a_citation(path: str) -> None:
 def test_zero_declines_nothing(least: float) -> None:
     assert is_found(result(confidence=0.0), least) is (least == 0)
     assert is_found(result(hit("a.py"), confidence=0.2), least) is (least <= 0.2)
-
-
-def test_confidence_grows_with_the_best_score() -> None:
-    sure = [confidence([score], 100) for score in (-1e9, 0, 0.5, 1, 2, 1e9)]
-    assert sure == sorted(sure)
-    assert confidence([], 100) == 0 <= sure[0] < 0.01
-    assert 0.99 < sure[-1] <= 1

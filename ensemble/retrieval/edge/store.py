@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from slipstream.ensemble.contracts import Hit, SearchFilter
+from slipstream.ensemble.contracts import SearchFilter
 from slipstream.ensemble.retrieval.bm25 import FORMAT, FORMAT_FACT
 from slipstream.ensemble.retrieval.edge import shard as shards
 from slipstream.ensemble.retrieval.edge.asked import EdgeAsked
@@ -23,6 +23,7 @@ from slipstream.ensemble.retrieval.store import (
     DenseVector,
     FileEntry,
     FileKey,
+    Found,
     IndexDamaged,
     Point,
     SparseVector,
@@ -145,7 +146,7 @@ class EdgeReader:
         self.info = info
         self._shard: shards.SharedShard | None = shard
 
-    def search(self, dense: DenseVector, sparse: SparseVector, limit: int, where: SearchFilter) -> list[Hit]:
+    def search(self, dense: DenseVector, sparse: SparseVector, limit: int, where: SearchFilter) -> Found:
         vector = checked(self.info, dense)
         with self._engine() as shard:
             return rank(EdgeAsked(shard, vector, sparse, where), limit, self.info.chunks)

@@ -23,9 +23,10 @@ class Ranker(ABC):
     def rank(self, query: Query, limit: int) -> Sequence[Ranked]:
         """The best ``limit`` chunks or fewer, best first."""
 
-    def confidence(self, results: Sequence[Ranked]) -> float:
-        """How sure ``results`` are to answer: here the score of the best. Only the order of such values counts."""
-        return results[0].score if results else float("-inf")
+    def ask(self, query: Query, limit: int) -> tuple[Sequence[Ranked], float]:
+        """`rank`, and how sure it is to answer: here the score of the best. Only the order of such values counts."""
+        results = self.rank(query, limit)
+        return results, results[0].score if results else float("-inf")
 
     def close(self) -> None:  # noqa: B027 (most hold nothing)
         """Let go of what is held."""

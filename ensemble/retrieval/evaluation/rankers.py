@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipstream.engines.protocols import Progress
-from slipstream.ensemble.retrieval.confidence import confidence
 from slipstream.ensemble.retrieval.evaluation.collection import Collection
 from slipstream.ensemble.retrieval.evaluation.queries import Query
 from slipstream.ensemble.retrieval.evaluation.ranker import Ranked, Ranker
@@ -140,16 +139,17 @@ class Product(Ranker):
         self._searcher = Searcher(store, bench.embedder.digest)
 
     def rank(self, query: Query, limit: int) -> Sequence[Ranked]:
+        return self.ask(query, limit)[0]
+
+    def ask(self, query: Query, limit: int) -> tuple[Sequence[Ranked], float]:
+        """With the confidence that a server compares with `SURE`."""
         from slipstream.ensemble.contracts import SearchRequest
 
         request = SearchRequest(query=query.text, collection=self._NAME, limit=limit)
         found = self._searcher.search(request, self._bench.embedder.embed_questions([query.text])[0])
         prefix = self._bench.collection.prefix
-        return [Ranked(prefix + hit.path, hit.line_start, hit.line_end, hit.score) for hit in found.hits]
-
-    def confidence(self, results: Sequence[Ranked]) -> float:
-        """What a server compares with `SURE`."""
-        return confidence([result.score for result in results], len(self._bench.collection.chunks))
+        results = [Ranked(prefix + hit.path, hit.line_start, hit.line_end, hit.score) for hit in found.hits]
+        return results, found.confidence
 
     def close(self) -> None:
         self._searcher.close()

@@ -52,8 +52,9 @@ def run(names: Sequence[str], bench: Bench, queries: Sequence[Query], progress: 
 
 
 def _ask(ranker: Ranker, query: Query) -> Asked:
-    results = tuple(ranker.rank(query, CUTOFF))
-    return Asked(query, results, *first_right(results, query.answers), ranker.confidence(results))
+    found, confidence = ranker.ask(query, CUTOFF)
+    results = tuple(found)
+    return Asked(query, results, *first_right(results, query.answers), confidence)
 
 
 def limited(queries: Sequence[Query], count: int | None, seed: int) -> list[Query]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from slipstream.ensemble.contracts import Hit, SearchFilter
+from slipstream.ensemble.contracts import SearchFilter
 from slipstream.ensemble.retrieval.bm25 import FORMAT, FORMAT_FACT
 from slipstream.ensemble.retrieval.hits import (
     to_point,
@@ -18,6 +18,7 @@ from slipstream.ensemble.retrieval.store import (
     DenseVector,
     FileEntry,
     FileKey,
+    Found,
     Point,
     SparseVector,
     VersionGone,
@@ -137,7 +138,7 @@ class ServerReader:
         self._connection = connection
         self._physical = physical(info.collection, info.version)
 
-    def search(self, dense: DenseVector, sparse: SparseVector, limit: int, where: SearchFilter) -> list[Hit]:
+    def search(self, dense: DenseVector, sparse: SparseVector, limit: int, where: SearchFilter) -> Found:
         vector = checked(self.info, dense)
         with self._connection.reaching() as client:
             return rank(ServerAsked(client, self._physical, vector, sparse, where), limit, self.info.chunks)

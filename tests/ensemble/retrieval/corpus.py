@@ -48,7 +48,7 @@ def publish(store: VectorStore, points: Sequence[Point], collection: str = "code
 def search(
     reader: Reader, text: str, *, word: str | None = None, limit: int = 10, where: SearchFilter = ANYWHERE
 ) -> list[Hit]:
-    return reader.search(dense(word or text), encode_query(text), limit, where)
+    return reader.search(dense(word or text), encode_query(text), limit, where).hits
 
 
 def paths(hits: Iterable[Hit]) -> list[str]:

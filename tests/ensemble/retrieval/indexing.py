@@ -47,7 +47,7 @@ def run(*roots: Path | str, store: VectorStore, embedder: Embedder) -> IndexRepo
 def find(store: EdgeStore, embedder: Embedder, query: str) -> list[Hit]:
     reader = store.reader(NAME)
     try:
-        return reader.search(embedder.embed_questions([query])[0], encode_query(query), 5, SearchFilter())
+        return reader.search(embedder.embed_questions([query])[0], encode_query(query), 5, SearchFilter()).hits
     finally:
         reader.close()
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from slipstream.ensemble.retrieval.ranking import PointId, Scores, lexical_weight, rank
+from slipstream.ensemble.retrieval.store import Found
 
 CHUNKS = 1_000
 WORD = lexical_weight(CHUNKS)
@@ -47,11 +48,11 @@ class Known:
 
 
 def order(known: Known, limit: int = 10) -> list[str]:
-    return [hit.symbol for hit in rank(known, limit, CHUNKS)]
+    return [hit.symbol for hit in rank(known, limit, CHUNKS).hits]
 
 
 def test_a_score_is_the_cosine_and_a_share_of_the_words() -> None:
-    (best, other) = rank(Known({"a": 0.5, "b": 0.4}, {"b": 10.0}), 10, CHUNKS)
+    (best, other) = rank(Known({"a": 0.5, "b": 0.4}, {"b": 10.0}), 10, CHUNKS).hits
     assert (best.symbol, best.score) == ("b", pytest.approx(0.4 + 10 * WORD))
     assert (other.symbol, other.score) == ("a", 0.5)
 
@@ -59,17 +60,17 @@ def test_a_score_is_the_cosine_and_a_share_of_the_words() -> None:
 def test_a_chunk_that_only_one_list_names_gets_its_other_score() -> None:
     """Or what stands just below the end of a list would count as nothing."""
     known = Known({"a": 0.9, "b": 0.8, "c": 0.1}, {"c": 20.0, "b": 19.0}, depth=1)
-    assert [hit.score for hit in rank(known, 10, CHUNKS)] == pytest.approx([0.9, 0.1 + 20 * WORD])
+    assert [hit.score for hit in rank(known, 10, CHUNKS).hits] == pytest.approx([0.9, 0.1 + 20 * WORD])
 
 
 def test_nothing_found_is_no_hit() -> None:
-    assert rank(Known({}, {}), 10, CHUNKS) == []
+    assert rank(Known({}, {}), 10, CHUNKS) == Found([], 0.0, 0.0)
 
 
 def test_equal_scores_are_ordered_by_place_also_at_the_end_of_the_list() -> None:
     cosines = {name: 0.5 + 1e-8 * at for at, name in enumerate("hgfedcba")}
     assert order(Known(cosines, {}), 3) == ["a", "b", "c"]
-    assert len({hit.score for hit in rank(Known(cosines, {}), 3, CHUNKS)}) == 1
+    assert len({hit.score for hit in rank(Known(cosines, {}), 3, CHUNKS).hits}) == 1
 
 
 def test_a_point_that_vanished_meanwhile_is_left_out() -> None:
@@ -84,3 +85,8 @@ def test_a_rare_word_weighs_alike_in_small_and_in_large_collections() -> None:
     """Its IDF grows with the logarithm of the collection."""
     assert lexical_weight(1_000) * log1p(1_000) == pytest.approx(lexical_weight(1_000_000) * log1p(1_000_000))
     assert lexical_weight(0) > 0
+
+
+def test_it_says_how_near_the_three_best_come() -> None:
+    found = rank(Known({"a": 0.9, "b": 0.6, "c": 0.3, "d": 0.1}, {"d": 12.0, "a": 6.0}), 10, CHUNKS)
+    assert (found.cosine, found.words) == (pytest.approx(0.6), pytest.approx(9.0))

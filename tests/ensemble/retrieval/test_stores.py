@@ -318,5 +318,5 @@ def test_a_vector_that_does_not_fit_is_refused(store: VectorStore) -> None:
 def test_scores_are_finite_for_a_vector_of_zeros(store: VectorStore) -> None:
     publish(store, [point("a.py"), point("b.py")])
     with closing(store.reader("code")) as reader:
-        hits = reader.search([0.0] * DIMENSION, encode_query(""), 5, SearchFilter())
+        hits = reader.search([0.0] * DIMENSION, encode_query(""), 5, SearchFilter()).hits
     assert np.isfinite([hit.score for hit in hits]).all()

@@ -24,7 +24,7 @@ QUERIES = ("add_item", "round the price of an item", "def f7", "value", "What f1
 
 
 def hits(reader: Reader, embedder: Recorder) -> list[list[Hit]]:
-    return [reader.search(embedder.embed([q])[0], encode_query(q), 10, SearchFilter()) for q in QUERIES]
+    return [reader.search(embedder.embed([q])[0], encode_query(q), 10, SearchFilter()).hits for q in QUERIES]
 
 
 def contents(reader: Reader) -> list[tuple[Any, ...]]:
