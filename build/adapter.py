@@ -230,7 +230,9 @@ def _read_provenance(folder: Path) -> Provenance | None:
 
 
 def _linear_modules(base: ResolvedModel, kind: Kind) -> dict[str, tuple[int, int]]:
-    """(input width, output width) of every linear layer, from the architecture alone: no weight is read."""
+    """(input width, output width) of every linear layer; no weight is read."""
+    if kind == "embedder" and base.weights == "safetensors":
+        return _matrices(base)
     import torch
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
@@ -243,6 +245,25 @@ def _linear_modules(base: ResolvedModel, kind: Kind) -> dict[str, tuple[int, int
         skeleton: torch.nn.Module = auto.from_config(config)
     linear = ((name, module) for name, module in skeleton.named_modules() if isinstance(module, torch.nn.Linear))
     return {name: (module.in_features, module.out_features) for name, module in linear}
+
+
+def _matrices(base: ResolvedModel) -> dict[str, tuple[int, int]]:
+    """The same from the headers of an encoder's weights: a build that has nothing to do shall not import torch.
+
+    Embedding tables are among them; no LoRA that is read here names one.
+    """
+    config = json.loads((base.path / "config.json").read_text(encoding="utf-8"))
+    prefix = f"{config.get('model_type', '')}."  # some checkpoints put the encoder below its architecture's name
+    shapes = {
+        name.removeprefix(prefix): entry.shape
+        for file in sorted(base.path.glob("*.safetensors"))
+        for name, entry in read_header(file).items()
+    }
+    return {
+        name.removesuffix(".weight"): (shape[1], shape[0])
+        for name, shape in shapes.items()
+        if name.endswith(".weight") and len(shape) == 2
+    }
 
 
 __all__ = [
