@@ -1,6 +1,7 @@
 """``slipstream index``."""
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -218,6 +219,7 @@ def _events(collection: str) -> Progress:
 def _log_to(factory: Any, renderer: Any) -> None:
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),  # a search before it may have said less
         logger_factory=factory,
         cache_logger_on_first_use=False,
     )

@@ -2,7 +2,8 @@
 
 The embedder's token vectors of question and chunk are compared one by one, and each word of the question counts with
 the chunk's word that is nearest to it (MaxSim; Khattab and Zaharia, *ColBERT*, SIGIR 2020). The mean over the words of
-the question is added to the product's score with a weight. Development split of tests/retrieval, the active bundle's embedder.
+the question is added to the product's score with a weight. Development split of tests/retrieval, the active bundle's
+embedder.
 ``SLIPSTREAM_HOME=... python -m tests.benchmarks.late_interaction``
 """
 

@@ -198,7 +198,9 @@ def test_damage_is_found_and_indexing_repairs_it(
 def test_damaged_vectors_are_not_reused(
     store: EdgeStore, index_dir: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
-    version = publish(store, [point("a.py"), point("b.py")]).version
+    with store.writer("code", EMBEDDER, DIMENSION) as writer:
+        writer.upsert([point("a.py"), point("b.py")])
+        version = writer.publish({("shop", "a.py"): "1", ("shop", "b.py"): "2"}).version
     damage(next((index_dir / "code" / version).glob(name)))
     assert store.vectors("code") == {}
     store.check("code")

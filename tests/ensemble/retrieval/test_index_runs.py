@@ -123,17 +123,18 @@ def test_a_full_disk_is_told_and_leaves_the_version_that_was_there(
     assert run(tree, store=store, embedder=embedder).embedded == 1
 
 
-@pytest.mark.parametrize("part", ["version.json", "shard/**/*"])
+@pytest.mark.parametrize(("part", "embedded"), [("version.json", 5), ("shard/**/*", 0)])
 def test_a_damaged_version_is_replaced_though_no_source_changed(
-    part: str, store: EdgeStore, embedder: Recorder, tree: Path, tmp_path: Path
+    part: str, embedded: int, store: EdgeStore, embedder: Recorder, tree: Path, tmp_path: Path
 ) -> None:
+    """Vectors lie in files of their own, and are reused where those are whole and it is known what made them."""
     before = run(tree, store=store, embedder=embedder)
     files = (tmp_path / "index" / NAME / before.version).glob(part)
     damaged = max((path for path in files if path.is_file()), key=lambda path: path.stat().st_size)
     content = damaged.read_bytes()
     damaged.write_bytes(content[: len(content) // 2])
     after = run(tree, store=store, embedder=embedder)
-    assert (after.unchanged, after.embedded, after.reused) == (False, 5, 0)
+    assert (after.unchanged, after.embedded, after.reused) == (False, embedded, 5 - embedded)
     assert find(store, embedder, "add_item")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from slipstream.ensemble.contracts import SearchFilter
-from slipstream.ensemble.retrieval.bm25 import encode_query
+from slipstream.ensemble.retrieval.bm25 import FORMAT, FORMAT_FACT, encode_query
 from slipstream.ensemble.retrieval.store import (
     CollectionNameInvalid,
     CollectionNotFound,
@@ -47,7 +47,7 @@ def test_what_was_published_is_known(store: VectorStore) -> None:
     assert store.collections() == [published]
     assert (published.collection, published.embedder_digest, published.dimension) == ("code", EMBEDDER, DIMENSION)
     assert published.chunks == 2
-    assert published.facts == {"roots": ["src"], "skipped": {"binary": 2}}
+    assert published.facts == {"roots": ["src"], "skipped": {"binary": 2}, FORMAT_FACT: FORMAT}
 
 
 def test_words_and_meaning_are_both_found(store: VectorStore) -> None:
