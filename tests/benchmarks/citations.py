@@ -11,9 +11,11 @@ import random
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import httpx
 
+from slipstream.api.routes.conversation import RETRIEVED_CHUNKS
 from slipstream.ensemble.citations import cited_numbers
 from slipstream.settings import Settings
 from tests.benchmarks.served import Server, machine, serve
@@ -45,6 +47,8 @@ GENERAL = (
 class Tally:
     answers: int = 0
     cited: int = 0
+    declined: int = 0
+    cut: int = 0
     citations: int = 0
     marks_unresolved: int = 0
     invalid: list[str] = field(default_factory=list)
@@ -69,16 +73,18 @@ def questions() -> list[str]:
     return [PHRASINGS[i % len(PHRASINGS)].format(name=f"`{name}`") for i, name in enumerate(chosen)] + list(GENERAL)
 
 
-def problem(citation: dict[str, object], hits: list[dict[str, object]]) -> str | None:
+def problem(citation: dict[str, object], hits: list[dict[str, Any]]) -> str | None:
     """Why a citation is invalid, or None. ``path`` begins with the folder name of the root it was indexed from."""
     path, start, end = str(citation["path"]), int(str(citation["line_start"])), int(str(citation["line_end"]))
     file = package_root(path.split("/")[0]).parent / path
     if not file.is_file():
         return f"{path} does not exist"
-    lines = len(file.read_text(encoding="utf-8").splitlines())
-    if not 1 <= start <= end <= lines:
-        return f"{path}:{start}-{end} is outside its {lines} lines"
-    if not any(h["path"] == path and h["line_start"] == start and end <= int(str(h["line_end"])) for h in hits):
+    lines = file.read_text(encoding="utf-8").split("\n")
+    if not 1 <= start <= end <= len(lines):
+        return f"{path}:{start}-{end} is outside its {len(lines)} lines"
+    found = {line for hit in hits if hit["path"] == path for line in range(hit["line_start"], hit["line_end"] + 1)}
+    # A context may be several chunks that lie one behind the other, with the empty lines between them.
+    if not all(line in found or not lines[line - 1].strip() for line in range(start, end + 1)):
         return f"{path}:{start}-{end} was not in the prompt"
     return None
 
@@ -86,10 +92,14 @@ def problem(citation: dict[str, object], hits: list[dict[str, object]]) -> str |
 async def ask(client: httpx.AsyncClient, question: str, tally: Tally) -> None:
     body = {"model": "slipstream", "messages": [{"role": "user", "content": question}], "max_tokens": 128}
     answer = (await client.post("/v1/chat/completions", json=body)).raise_for_status().json()
-    found = (await client.post("/v1/search", json={"query": question, "limit": 20})).raise_for_status().json()
+    found = (
+        (await client.post("/v1/search", json={"query": question, "limit": RETRIEVED_CHUNKS})).raise_for_status().json()
+    )
     text = answer["choices"][0]["message"]["content"]
     tally.answers += 1
     tally.cited += bool(answer["citations"])
+    tally.declined += not answer["grounded"]
+    tally.cut += answer["choices"][0]["finish_reason"] == "length"
     tally.citations += len(answer["citations"])
     tally.marks_unresolved += len(cited_numbers(text)) - len(answer["citations"])
     for citation in answer["citations"]:
@@ -117,7 +127,10 @@ def main() -> None:
     valid = tally.citations - len(tally.invalid)
     print(f"valid citations: {valid} of {tally.citations} over {tally.answers} questions (goal: 100%)")
     print(f"marks that resolve to nothing: {tally.marks_unresolved} (goal: 0)")
-    print(f"answers with at least one citation: {tally.cited} of {tally.answers}")
+    print(
+        f"answers with at least one citation: {tally.cited} of {tally.answers}; "
+        f"declined: {tally.declined}; cut at 128 tokens: {tally.cut}"
+    )
     for line in tally.invalid:
         print(f"  invalid: {line}")
     raise SystemExit(bool(tally.invalid or tally.marks_unresolved))
