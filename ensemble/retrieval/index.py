@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import structlog
 
@@ -34,6 +34,10 @@ log = structlog.get_logger(__name__)
 
 class NothingToIndex(InputError):
     """There is no source in what was named."""
+
+
+StartIndexing: TypeAlias = "Callable[[Writer, Embedder, Mapping[str, NDArray[np.float32]], Progress], Indexing]"
+"""What does the work, from where to write, the embedder, the vectors that are known and whom to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ def build_index(
     store: VectorStore,
     embedder: Embedder,
     progress: Progress,
-    indexing: "Callable[[Writer, Embedder, Mapping[str, NDArray[np.float32]], Progress], Indexing] | None" = None,
+    indexing: "StartIndexing | None" = None,
     keep: int = KEEP,
 ) -> IndexReport:
     """Make the files below ``arguments`` (see `resolve_root`) the next version of ``collection``, and all of it.
@@ -92,7 +96,7 @@ def build_version(
     store: VectorStore,
     embedder: Embedder,
     progress: Progress,
-    indexing: "Callable[[Writer, Embedder, Mapping[str, NDArray[np.float32]], Progress], Indexing] | None" = None,
+    indexing: "StartIndexing | None" = None,
     keep: int = KEEP,
 ) -> IndexReport:
     """Make ``sources`` the next version of ``collection``, and all of it.

@@ -120,9 +120,13 @@ def load_suite(folder: Path) -> Suite:
     file = folder / SUITE
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise SuiteInvalid(f"cannot read {file}: {reason}", "name a folder that holds a suite.yaml") from error
+    except OSError as error:
+        raise SuiteInvalid(f"cannot read {file}: {error}", "name a folder that holds a suite.yaml") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{file}:{mark.line + 1}" if mark else str(file)
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise SuiteInvalid(f"{place} is no YAML: {reason}", "correct it and run this again") from error
     try:
         return Suite.model_validate(document)
     except ValidationError as error:

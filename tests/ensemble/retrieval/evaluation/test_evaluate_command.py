@@ -53,6 +53,14 @@ def test_a_folder_that_is_no_suite_is_told(home: Path, tmp_path: Path) -> None:
     assert "suite.yaml" in shown.stderr
 
 
+def test_a_half_written_suite_is_told_with_its_line(home: Path, suite: Path) -> None:
+    (suite / "suite.yaml").write_text("corpora:\n  - {name: shop")
+    shown = evaluate(suite)
+    assert shown.exit_code == 2
+    assert "suite.yaml:2 is no YAML" in shown.stderr
+    assert "correct it" in shown.stderr
+
+
 def test_a_split_without_queries_is_told(suite: Path, home: Path) -> None:
     (suite / "suite.yaml").write_text("corpora: [{name: shop, path: ../shop}]\ndocstrings: {per_corpus: 0}\n")
     (suite / "questions.jsonl").unlink()
