@@ -58,7 +58,7 @@ def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("text", "says"),
     [
         ("", "the document"),
-        ("{", "cannot read"),
+        ("{", "suite.yaml:1 is no YAML"),
         ("corpora: []", "corpora"),
         ("corpora: [{name: a}]", "either source or path"),
         ("corpora: [{name: a, path: x, source: 'npm:a@1'}]", "either source or path"),
