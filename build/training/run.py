@@ -16,15 +16,9 @@ from slipstream.build.references import resolve_model
 from slipstream.build.registry import RegisteredAdapter, Registry, check_names
 from slipstream.build.training.card import write_card
 from slipstream.build.training.dataset import Dataset, DatasetOptions, build_dataset, describe_dataset
+from slipstream.build.training.encoding import encode_pages
 from slipstream.build.training.evaluate import Citing, answer_all, score_groups
-from slipstream.build.training.train import (
-    TrainOptions,
-    attach_lora,
-    encode_pages,
-    options_as_params,
-    save_adapter,
-    train,
-)
+from slipstream.build.training.train import TrainOptions, attach_lora, options_as_params, save_adapter, train
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.prompt import PROMPT
 from slipstream.ensemble.retrieval.stores import open_store

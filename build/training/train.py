@@ -8,7 +8,6 @@ import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -16,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from slipstream.build.adapter import CONFIG, PROVENANCE, WEIGHTS, Provenance
 from slipstream.build.references import ResolvedModel
 from slipstream.build.training.card import CARD
-from slipstream.build.training.dataset import Sample
+from slipstream.build.training.encoding import EncodedPage
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.prompt import PROMPT, Prompt
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel
 
 _IGNORED = -100  # the label that torch's cross entropy leaves out
 
@@ -45,52 +44,6 @@ class TrainOptions:
     batch_size: int = 2
     seed: int = 7
     bf16: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """Prompt and answer as ids; the answer ends with the end-of-turn token and begins at ``answer_start``."""
-
-    ids: list[int]
-    answer_start: int
-
-
-def encode_sample(sample: Sample, tokenizer: "PreTrainedTokenizerFast") -> Encoded:
-    """The sample exactly as serving will put it: same template, same ids up to where the assistant begins."""
-    text = str(tokenizer.apply_chat_template(sample.messages, tokenize=False, add_generation_prompt=True))
-    prompt = tokenizer.encode(text, add_special_tokens=False)
-    answer = tokenizer.encode(sample.answer, add_special_tokens=False)
-    return Encoded([*prompt, *answer, int(str(tokenizer.eos_token_id))], len(prompt))
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedPage:
-    """Samples whose prompts begin alike: ``prefix`` once, and for each what stands behind it, counted from there."""
-
-    prefix: list[int]
-    branches: list[Encoded]
-
-    @property
-    def answer_tokens(self) -> int:
-        return sum(len(branch.ids) - branch.answer_start for branch in self.branches)
-
-    @property
-    def tokens(self) -> int:
-        return len(self.prefix) + sum(len(branch.ids) for branch in self.branches)
-
-
-def encode_pages(samples: Sequence[Sample], tokenizer: "PreTrainedTokenizerFast") -> list[EncodedPage]:
-    """Samples by page, in order. Ids are those of the whole samples: the prefix is where they agree."""
-    pages: list[EncodedPage] = []
-    for _, group in groupby(samples, key=lambda sample: sample.page):
-        whole = [encode_sample(sample, tokenizer) for sample in group]
-        # One prompt token has to stay in the branch: it predicts the answer's first.
-        most = min(encoded.answer_start for encoded in whole) - 1
-        columns = zip(*(encoded.ids[:most] for encoded in whole), strict=True)
-        shared = next((at for at, column in enumerate(columns) if len(set(column)) > 1), most)
-        branches = [Encoded(encoded.ids[shared:], encoded.answer_start - shared) for encoded in whole]
-        pages.append(EncodedPage(whole[0].ids[:shared], branches))
-    return pages
 
 
 def attach_lora(model: "PreTrainedModel", options: TrainOptions) -> "torch.nn.Module":
@@ -256,7 +209,4 @@ def options_as_params(options: TrainOptions) -> dict[str, Any]:
     return {**asdict(options), "target_modules": ",".join(options.target_modules)}
 
 
-__all__ = [
-    "Encoded", "EncodedPage", "TrainOptions", "answer_loss", "attach_lora", "encode_pages", "encode_sample",
-    "options_as_params", "save_adapter", "train",
-]  # fmt: skip
+__all__ = ["TrainOptions", "answer_loss", "attach_lora", "options_as_params", "save_adapter", "train"]

@@ -17,18 +17,10 @@ from slipstream.build.checkpoint import load_checkpoint
 from slipstream.build.references import resolve_model
 from slipstream.build.registry import NoSuchModel, Registry
 from slipstream.build.training.dataset import DatasetOptions, Sample
+from slipstream.build.training.encoding import Encoded, EncodedPage, encode_pages, encode_sample
 from slipstream.build.training.evaluate import Answer, score
 from slipstream.build.training.run import OutputTaken, RunOptions, train_and_register
-from slipstream.build.training.train import (
-    Encoded,
-    EncodedPage,
-    TrainOptions,
-    answer_loss,
-    attach_lora,
-    encode_pages,
-    encode_sample,
-    train,
-)
+from slipstream.build.training.train import TrainOptions, answer_loss, attach_lora, train
 from slipstream.build.weights import WeightsDamaged
 from slipstream.ensemble.retrieval.store import Chunk
 from slipstream.settings import Settings
