@@ -9,13 +9,13 @@ from slipstream.ensemble.abstention import is_found, not_found
 from slipstream.ensemble.assembly import assemble
 from slipstream.ensemble.contracts import ErrorCode, Evidence, SearchRequest, SearchResult
 from slipstream.ensemble.prompt import Message, render_messages
-from slipstream.ensemble.retrieval.freshness.revisions import RevisionNotFound
-from slipstream.ensemble.retrieval.store import (
+from slipstream.ensemble.retrieval.errors import (
     CollectionNotFound,
     CollectionOutdated,
     EmbedderMismatch,
     StoreUnavailable,
 )
+from slipstream.ensemble.retrieval.freshness.revisions import RevisionNotFound
 from slipstream.ensemble.tokenizer import ChatTokenizer
 
 Search = Callable[[SearchRequest, Sequence[float]], SearchResult]

@@ -9,20 +9,16 @@ import structlog
 from slipstream.ensemble.contracts import SearchFilter, SearchRequest, SearchResult
 from slipstream.ensemble.retrieval.bm25 import FORMAT, FORMAT_FACT, encode_query
 from slipstream.ensemble.retrieval.confidence import confidence
-from slipstream.ensemble.retrieval.freshness.revisions import find
-from slipstream.ensemble.retrieval.question import has_words
-from slipstream.ensemble.retrieval.store import (
+from slipstream.ensemble.retrieval.errors import (
     CollectionNotFound,
     CollectionOutdated,
-    DenseVector,
     EmbedderMismatch,
-    Found,
-    Reader,
-    VectorStore,
     VersionGone,
-    VersionInfo,
     remedy,
 )
+from slipstream.ensemble.retrieval.freshness.revisions import find
+from slipstream.ensemble.retrieval.question import has_words
+from slipstream.ensemble.retrieval.store import DenseVector, Found, Reader, VectorStore, VersionInfo
 
 log = structlog.get_logger(__name__)
 

@@ -11,8 +11,8 @@ import structlog
 from slipstream import InputError
 from slipstream.ensemble.bundle import find_bundle
 from slipstream.ensemble.contracts import MAX_SEARCH_LIMIT, SURE, SearchRequest, SearchResult
+from slipstream.ensemble.retrieval.errors import IndexHeld, StoreUnavailable
 from slipstream.ensemble.retrieval.freshness.revisions import find
-from slipstream.ensemble.retrieval.store import IndexHeld, StoreUnavailable
 from slipstream.settings import Settings
 
 _SNIPPET_LINES = 5

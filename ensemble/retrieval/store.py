@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
-from slipstream import EnvironmentFault, InputError
 from slipstream.ensemble.contracts import Hit, SearchFilter
+from slipstream.ensemble.retrieval.errors import CollectionNameInvalid, EmbedderMismatch, StoreUnavailable, remedy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,38 +23,6 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
 
 DenseVector: TypeAlias = "Sequence[float] | NDArray[np.float32]"
-
-
-class CollectionNameInvalid(InputError):
-    """A name that could not be a folder or a Qdrant collection: only ``[A-Za-z0-9._-]{1,64}``, no leading dot."""
-
-
-class CollectionNotFound(InputError):
-    """No collection has that name, or it was never published."""
-
-
-class EmbedderMismatch(InputError):
-    """The collection's vectors come from another embedder than the one that would search them."""
-
-
-class CollectionOutdated(InputError):
-    """The collection was indexed by a release whose words are not those of this one's questions."""
-
-
-class StoreUnavailable(EnvironmentFault):
-    """The index cannot be opened or the server does not answer."""
-
-
-class IndexDamaged(StoreUnavailable):
-    """What lies on the disk is not what was published. Building the collection anew is the way out of it."""
-
-
-class IndexHeld(StoreUnavailable):
-    """Another process has the published version open; one at a time can."""
-
-
-class VersionGone(StoreUnavailable):
-    """A version was removed while it was in use: later ones were published in the meantime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,15 +284,6 @@ def is_version(name: str) -> bool:
 def made_at(version: str) -> datetime:
     """When `new_version` gave that name."""
     return datetime.strptime(version[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-
-
-def remedy(collection: str) -> str:
-    """What to do about a collection that is missing or damaged."""
-    return f"slipstream index PATH... --collection {collection} builds it."
-
-
-def not_found(collection: str) -> CollectionNotFound:
-    return CollectionNotFound(f"There is no collection {collection!r}", remedy(collection))
 
 
 def closed(info: VersionInfo) -> StoreUnavailable:

@@ -6,8 +6,7 @@ import pytest
 
 from slipstream import InputError, SlipstreamError
 from slipstream.ensemble.contracts import Evidence, Hit, SearchRequest, SearchResult
-from slipstream.ensemble.retrieval.index import NothingToIndex
-from slipstream.ensemble.retrieval.store import (
+from slipstream.ensemble.retrieval.errors import (
     CollectionNotFound,
     EmbedderMismatch,
     IndexDamaged,
@@ -15,6 +14,7 @@ from slipstream.ensemble.retrieval.store import (
     StoreUnavailable,
     VersionGone,
 )
+from slipstream.ensemble.retrieval.index import NothingToIndex
 from slipstream.ensemble.retriever import ContextLengthExceeded, Retriever, error_code, parse_messages
 from slipstream.ensemble.tokenizer import ChatTokenizer
 from tests.ensemble.words import write_tokenizer

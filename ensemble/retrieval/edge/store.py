@@ -15,23 +15,25 @@ from slipstream.ensemble.retrieval.edge.files import read_files
 from slipstream.ensemble.retrieval.edge.vectors import Vectors, segments
 from slipstream.ensemble.retrieval.edge.versions import CollectionFolder, FileLock, remove_tree
 from slipstream.ensemble.retrieval.edge.writer import EdgeWriter, writing
+from slipstream.ensemble.retrieval.errors import (
+    CollectionNameInvalid,
+    CollectionNotFound,
+    IndexDamaged,
+    StoreUnavailable,
+    not_found,
+)
 from slipstream.ensemble.retrieval.hits import to_point
 from slipstream.ensemble.retrieval.ranking import rank
 from slipstream.ensemble.retrieval.store import (
-    CollectionNameInvalid,
-    CollectionNotFound,
     DenseVector,
     FileEntry,
     FileKey,
     Found,
-    IndexDamaged,
     Point,
     SparseVector,
-    StoreUnavailable,
     VersionInfo,
     checked,
     new_version,
-    not_found,
 )
 
 if TYPE_CHECKING:

@@ -32,16 +32,9 @@ from typing import Any, NamedTuple
 from slipstream.ensemble.disk import sync
 from slipstream.ensemble.retrieval.edge import files, vectors
 from slipstream.ensemble.retrieval.edge.copying import share_equal
+from slipstream.ensemble.retrieval.errors import IndexDamaged, VersionGone, not_found, remedy
 from slipstream.ensemble.retrieval.freshness.revisions import retained
-from slipstream.ensemble.retrieval.store import (
-    IndexDamaged,
-    VersionGone,
-    VersionInfo,
-    check_name,
-    is_version,
-    not_found,
-    remedy,
-)
+from slipstream.ensemble.retrieval.store import VersionInfo, check_name, is_version
 
 
 class FileLock:

@@ -7,16 +7,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from slipstream.ensemble.retrieval.errors import CollectionNotFound, IndexDamaged, VersionGone
 from slipstream.ensemble.retrieval.sources import SourceDigest, shaping_code
-from slipstream.ensemble.retrieval.store import (
-    CollectionNotFound,
-    FileEntry,
-    FileKey,
-    IndexDamaged,
-    VectorStore,
-    VersionGone,
-    VersionInfo,
-)
+from slipstream.ensemble.retrieval.store import FileEntry, FileKey, VectorStore, VersionInfo
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,16 +11,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from slipstream.ensemble.retrieval.errors import CollectionNameInvalid, StoreUnavailable, VersionGone
 from slipstream.ensemble.retrieval.freshness.revisions import retained
-from slipstream.ensemble.retrieval.store import (
-    CollectionNameInvalid,
-    StoreUnavailable,
-    VersionGone,
-    VersionInfo,
-    check_name,
-    is_version,
-    made_at,
-)
+from slipstream.ensemble.retrieval.store import VersionInfo, check_name, is_version, made_at
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient

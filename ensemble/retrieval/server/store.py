@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipstream.ensemble.contracts import SearchFilter
 from slipstream.ensemble.retrieval.bm25 import FORMAT, FORMAT_FACT
+from slipstream.ensemble.retrieval.errors import CollectionNotFound, VersionGone, not_found
 from slipstream.ensemble.retrieval.hits import (
     to_point,
 )
@@ -14,19 +15,16 @@ from slipstream.ensemble.retrieval.server.asked import ServerAsked
 from slipstream.ensemble.retrieval.server.connection import Connection, metadata, physical, to_info, versions
 from slipstream.ensemble.retrieval.server.writer import ServerShare, ServerWriter
 from slipstream.ensemble.retrieval.store import (
-    CollectionNotFound,
     DenseVector,
     FileEntry,
     FileKey,
     Found,
     Point,
     SparseVector,
-    VersionGone,
     VersionInfo,
     check_name,
     checked,
     new_version,
-    not_found,
 )
 
 if TYPE_CHECKING:

@@ -9,18 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from slipstream.ensemble.retrieval.errors import StoreUnavailable
 from slipstream.ensemble.retrieval.hits import DENSE, FILTERED, SPARSE, point_id, to_payload
 from slipstream.ensemble.retrieval.server.connection import METADATA, Connection, physical
-from slipstream.ensemble.retrieval.store import (
-    FileEntry,
-    FileKey,
-    Point,
-    StoreUnavailable,
-    VersionInfo,
-    Writer,
-    checked,
-    closed,
-)
+from slipstream.ensemble.retrieval.store import FileEntry, FileKey, Point, VersionInfo, Writer, checked, closed
 from slipstream.ensemble.retrieval.vector_index import DEFAULT, FULL_SCAN_KB, Quantization
 
 if TYPE_CHECKING:

@@ -24,10 +24,11 @@ from slipstream.ensemble.retrieval.distributed.index import (
     shares,
 )
 from slipstream.ensemble.retrieval.distributed.worker import Assignment, KnownVectors, ShareIndexer, WorkerUnfit
+from slipstream.ensemble.retrieval.errors import StoreUnavailable
 from slipstream.ensemble.retrieval.hits import point_id
 from slipstream.ensemble.retrieval.index import IndexReport, build_index
 from slipstream.ensemble.retrieval.sources import shaping_code
-from slipstream.ensemble.retrieval.store import Point, StoreUnavailable
+from slipstream.ensemble.retrieval.store import Point
 from slipstream.ensemble.retrieval.stores import open_server
 from slipstream.ensemble.retrieval.walk import SourceFile
 from slipstream.settings import Settings

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from slipstream.ensemble.retrieval.edge import EdgeStore
-from slipstream.ensemble.retrieval.store import CollectionNotFound, IndexDamaged, StoreUnavailable
+from slipstream.ensemble.retrieval.errors import CollectionNotFound, IndexDamaged, StoreUnavailable
 from slipstream.ensemble.retrieval.vector_index import DEFAULT
 from tests.ensemble.retrieval.corpus import DIMENSION, EMBEDDER, paths, point, publish, search
 

@@ -10,9 +10,10 @@ import pytest
 
 from slipstream.ensemble.retrieval import chunker, sources
 from slipstream.ensemble.retrieval.edge import EdgeStore
+from slipstream.ensemble.retrieval.errors import CollectionNotFound
 from slipstream.ensemble.retrieval.index import NothingToIndex
 from slipstream.ensemble.retrieval.roots import SourceNotFound
-from slipstream.ensemble.retrieval.store import CollectionNotFound, VersionInfo
+from slipstream.ensemble.retrieval.store import VersionInfo
 from tests.ensemble.retrieval.indexing import NAME, Recorder, find, function, run, versions, write
 from tests.ensemble.retrieval.unprivileged import unprivileged
 from tests.tiny_bert import export_tiny_embedder

@@ -11,8 +11,8 @@ import pytest
 
 from slipstream.ensemble.retrieval.chunk_process import ChunkProcess
 from slipstream.ensemble.retrieval.edge import EdgeStore
+from slipstream.ensemble.retrieval.errors import StoreUnavailable
 from slipstream.ensemble.retrieval.index import build_index
-from slipstream.ensemble.retrieval.store import StoreUnavailable
 from tests.ensemble.retrieval.indexing import NAME, Recorder, find, function, run, versions, write
 
 

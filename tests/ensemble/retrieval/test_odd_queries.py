@@ -10,9 +10,9 @@ import pytest
 
 from slipstream.ensemble.contracts import SearchRequest, SearchResult
 from slipstream.ensemble.retrieval.edge import EdgeStore
+from slipstream.ensemble.retrieval.errors import CollectionNotFound
 from slipstream.ensemble.retrieval.question import question_for_embedder
 from slipstream.ensemble.retrieval.search import Searcher
-from slipstream.ensemble.retrieval.store import CollectionNotFound
 from tests.ensemble.retrieval.corpus import EMBEDDER, dense, paths, point, publish
 
 MEANING = "the vector of every chunk"

@@ -13,17 +13,14 @@ from slipstream.ensemble.contracts import SearchRequest, SearchResult
 from slipstream.ensemble.retrieval.bm25 import FORMAT_FACT
 from slipstream.ensemble.retrieval.edge import EdgeStore
 from slipstream.ensemble.retrieval.edge.versions import CollectionFolder
-from slipstream.ensemble.retrieval.search import Searcher
-from slipstream.ensemble.retrieval.store import (
+from slipstream.ensemble.retrieval.errors import (
     CollectionNotFound,
     CollectionOutdated,
-    DenseVector,
     EmbedderMismatch,
     StoreUnavailable,
-    VectorStore,
-    VersionInfo,
-    checked,
 )
+from slipstream.ensemble.retrieval.search import Searcher
+from slipstream.ensemble.retrieval.store import DenseVector, VectorStore, VersionInfo, checked
 from tests.ensemble.retrieval.corpus import DIMENSION, EMBEDDER, dense, paths, point, publish
 
 

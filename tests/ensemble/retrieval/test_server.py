@@ -11,13 +11,13 @@ import pytest
 from pydantic import SecretStr
 
 from slipstream.ensemble.retrieval.edge import EdgeStore
-from slipstream.ensemble.retrieval.server import ServerStore
-from slipstream.ensemble.retrieval.store import (
+from slipstream.ensemble.retrieval.errors import (
     CollectionNameInvalid,
     CollectionNotFound,
     StoreUnavailable,
     VersionGone,
 )
+from slipstream.ensemble.retrieval.server import ServerStore
 from slipstream.ensemble.retrieval.stores import StoreAddressInvalid, open_store
 from slipstream.settings import Settings
 from tests.ensemble.retrieval.corpus import DIMENSION, EMBEDDER, point, publish

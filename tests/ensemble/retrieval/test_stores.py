@@ -10,15 +10,13 @@ import pytest
 
 from slipstream.ensemble.contracts import SearchFilter
 from slipstream.ensemble.retrieval.bm25 import FORMAT, FORMAT_FACT, encode_query
-from slipstream.ensemble.retrieval.store import (
+from slipstream.ensemble.retrieval.errors import (
     CollectionNameInvalid,
     CollectionNotFound,
     EmbedderMismatch,
-    Point,
-    SparseVector,
     StoreUnavailable,
-    VectorStore,
 )
+from slipstream.ensemble.retrieval.store import Point, SparseVector, VectorStore
 from tests.ensemble.retrieval.corpus import DIMENSION, EMBEDDER, dense, paths, point, publish, search
 
 

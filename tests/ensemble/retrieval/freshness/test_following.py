@@ -9,9 +9,10 @@ import pytest
 
 from slipstream.ensemble.retrieval.chunk_process import ChunkProcess
 from slipstream.ensemble.retrieval.edge import EdgeStore
+from slipstream.ensemble.retrieval.errors import StoreUnavailable
 from slipstream.ensemble.retrieval.freshness.git import NotARepository
 from slipstream.ensemble.retrieval.freshness.watch import alone
-from slipstream.ensemble.retrieval.store import StoreUnavailable, VectorStore
+from slipstream.ensemble.retrieval.store import VectorStore
 from tests.ensemble.retrieval.freshness.repositories import Follower, GitRepository
 from tests.ensemble.retrieval.indexing import NAME, Recorder, function
 
