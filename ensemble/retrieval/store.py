@@ -4,23 +4,17 @@ A collection is a name that points at one *version*. An indexer builds the next 
 using the current one, then `publish` switches the name over at once.
 """
 
-import re
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 from slipstream.ensemble.contracts import Hit, SearchFilter
-from slipstream.ensemble.retrieval.errors import CollectionNameInvalid, EmbedderMismatch, StoreUnavailable, remedy
+from slipstream.ensemble.retrieval.errors import EmbedderMismatch, StoreUnavailable, remedy
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
-_VERSION = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
 
 DenseVector: TypeAlias = "Sequence[float] | NDArray[np.float32]"
 
@@ -240,20 +234,6 @@ class VectorStore(Protocol):
     def drop(self, collection: str) -> None: ...
 
 
-def check_name(collection: str) -> str:
-    """``collection`` as given.
-
-    Raises:
-        CollectionNameInvalid: it could not be a folder's name, or would leave its folder.
-    """
-    if _NAME.fullmatch(collection) is None:
-        raise CollectionNameInvalid(
-            f"{collection[:80]!r} cannot name a collection",
-            "Use up to 64 of the characters A-Z a-z 0-9 . _ - without a leading dot.",
-        )
-    return collection
-
-
 def checked(info: VersionInfo, dense: DenseVector) -> "NDArray[np.float32]":
     """``dense`` as float32 [dimension].
 
@@ -270,20 +250,6 @@ def checked(info: VersionInfo, dense: DenseVector) -> "NDArray[np.float32]":
         f"{vector.shape} and {np.count_nonzero(np.isfinite(vector))} finite values",
         remedy(info.collection),
     )
-
-
-def new_version() -> str:
-    """A name that no other version has, and that says when it was made (UTC)."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-
-
-def is_version(name: str) -> bool:
-    return _VERSION.fullmatch(name) is not None
-
-
-def made_at(version: str) -> datetime:
-    """When `new_version` gave that name."""
-    return datetime.strptime(version[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
 
 
 def closed(info: VersionInfo) -> StoreUnavailable:

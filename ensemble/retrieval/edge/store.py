@@ -23,6 +23,7 @@ from slipstream.ensemble.retrieval.errors import (
     not_found,
 )
 from slipstream.ensemble.retrieval.hits import to_point
+from slipstream.ensemble.retrieval.naming import new_version
 from slipstream.ensemble.retrieval.ranking import rank
 from slipstream.ensemble.retrieval.store import (
     DenseVector,
@@ -33,7 +34,6 @@ from slipstream.ensemble.retrieval.store import (
     SparseVector,
     VersionInfo,
     checked,
-    new_version,
 )
 
 if TYPE_CHECKING:

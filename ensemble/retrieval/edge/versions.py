@@ -34,7 +34,8 @@ from slipstream.ensemble.retrieval.edge import files, vectors
 from slipstream.ensemble.retrieval.edge.copying import share_equal
 from slipstream.ensemble.retrieval.errors import IndexDamaged, VersionGone, not_found, remedy
 from slipstream.ensemble.retrieval.freshness.revisions import retained
-from slipstream.ensemble.retrieval.store import VersionInfo, check_name, is_version
+from slipstream.ensemble.retrieval.naming import check_name, is_version
+from slipstream.ensemble.retrieval.store import VersionInfo
 
 
 class FileLock:

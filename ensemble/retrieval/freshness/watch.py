@@ -19,8 +19,8 @@ from slipstream.ensemble.retrieval.freshness.commits import Commits, Followed
 from slipstream.ensemble.retrieval.freshness.git import GitFailed, Head
 from slipstream.ensemble.retrieval.freshness.revisions import Revision
 from slipstream.ensemble.retrieval.index import IndexReport, NothingToIndex
+from slipstream.ensemble.retrieval.naming import check_name
 from slipstream.ensemble.retrieval.roots import resolve_root
-from slipstream.ensemble.retrieval.store import check_name
 
 log = structlog.get_logger(__name__)
 

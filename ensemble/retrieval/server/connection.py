@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from slipstream.ensemble.retrieval.errors import CollectionNameInvalid, StoreUnavailable, VersionGone
 from slipstream.ensemble.retrieval.freshness.revisions import retained
-from slipstream.ensemble.retrieval.store import VersionInfo, check_name, is_version, made_at
+from slipstream.ensemble.retrieval.naming import check_name, is_version, made_at
+from slipstream.ensemble.retrieval.store import VersionInfo
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient

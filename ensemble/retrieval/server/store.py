@@ -10,6 +10,7 @@ from slipstream.ensemble.retrieval.errors import CollectionNotFound, VersionGone
 from slipstream.ensemble.retrieval.hits import (
     to_point,
 )
+from slipstream.ensemble.retrieval.naming import check_name, new_version
 from slipstream.ensemble.retrieval.ranking import rank
 from slipstream.ensemble.retrieval.server.asked import ServerAsked
 from slipstream.ensemble.retrieval.server.connection import Connection, metadata, physical, to_info, versions
@@ -22,9 +23,7 @@ from slipstream.ensemble.retrieval.store import (
     Point,
     SparseVector,
     VersionInfo,
-    check_name,
     checked,
-    new_version,
 )
 
 if TYPE_CHECKING:
