@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import structlog
 
-from slipstream.ensemble.retrieval.edge.versions import CollectionFolder, FileLock
+from slipstream.ensemble.retrieval.edge.versions import CollectionFolder
 from slipstream.ensemble.retrieval.errors import IndexHeld, StoreUnavailable, remedy
 from slipstream.ensemble.retrieval.hits import DENSE, FILTERED, REPO, SPARSE, WITHIN, folders, point_id, to_payload
+from slipstream.ensemble.retrieval.lock import FileLock
 from slipstream.ensemble.retrieval.store import FileKey, Point, VersionInfo
 from slipstream.ensemble.retrieval.vector_index import DEFAULT, FULL_SCAN_KB, Quantization, VectorIndex
 

@@ -13,7 +13,7 @@ from slipstream.ensemble.retrieval.edge import shard as shards
 from slipstream.ensemble.retrieval.edge.asked import EdgeAsked
 from slipstream.ensemble.retrieval.edge.files import read_files
 from slipstream.ensemble.retrieval.edge.vectors import Vectors, segments
-from slipstream.ensemble.retrieval.edge.versions import CollectionFolder, FileLock, remove_tree
+from slipstream.ensemble.retrieval.edge.versions import CollectionFolder, remove_tree
 from slipstream.ensemble.retrieval.edge.writer import EdgeWriter, writing
 from slipstream.ensemble.retrieval.errors import (
     CollectionNameInvalid,
@@ -23,6 +23,7 @@ from slipstream.ensemble.retrieval.errors import (
     not_found,
 )
 from slipstream.ensemble.retrieval.hits import to_point
+from slipstream.ensemble.retrieval.lock import FileLock
 from slipstream.ensemble.retrieval.naming import new_version
 from slipstream.ensemble.retrieval.ranking import rank
 from slipstream.ensemble.retrieval.store import (

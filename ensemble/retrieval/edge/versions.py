@@ -18,64 +18,23 @@ writes to a published one. A version is removed when it is not kept (`freshness.
 open.
 """
 
-import fcntl
 import json
 import os
 import shutil
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from slipstream.ensemble.disk import sync
-from slipstream.ensemble.retrieval.edge import files, vectors
+from slipstream.ensemble.retrieval.edge.checksums import Checksums, checksums, indexer_checksums
 from slipstream.ensemble.retrieval.edge.copying import share_equal
 from slipstream.ensemble.retrieval.errors import IndexDamaged, VersionGone, not_found, remedy
 from slipstream.ensemble.retrieval.freshness.revisions import retained
+from slipstream.ensemble.retrieval.lock import FileLock
 from slipstream.ensemble.retrieval.naming import check_name, is_version
 from slipstream.ensemble.retrieval.store import VersionInfo
-
-
-class FileLock:
-    """An exclusive lock that ends with the process, however it ends (``flock``)."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor: int | None = None
-
-    def acquire(self, *, create: bool = False) -> bool:
-        """Take the lock if it is free. With ``create``, make the file first.
-
-        Raises:
-            FileNotFoundError: the file is not there, or was removed just now.
-        """
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT if create else os.O_RDONLY, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(descriptor), self._path.stat()):
-                raise FileNotFoundError(self._path)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self._descriptor = descriptor
-        return True
-
-    def release(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-
-class Checksums(NamedTuple):
-    """CRC-32 of a version's files by name: those that a reader needs, and those that only the next indexer does."""
-
-    shard: dict[str, int]
-    indexer: dict[str, int]
 
 
 class CollectionFolder:
@@ -184,13 +143,13 @@ class CollectionFolder:
             IndexDamaged: they are not what was published.
             OSError: a file is missing.
         """
-        if not expected or dict(_indexer_checksums(self.version_path(info.version))) != expected:
+        if not expected or dict(indexer_checksums(self.version_path(info.version))) != expected:
             raise self.damaged(f"the vectors of version {info.version}")
 
     def publish(self, info: VersionInfo, keep: int, base: VersionInfo | None = None) -> None:
         """Bring the folder under construction to the disk, rename it, and point the collection at it."""
         building = self.building_path(info.version)
-        expected = Checksums(dict(checksums(building / "shard")), dict(_indexer_checksums(building)))
+        expected = Checksums(dict(checksums(building / "shard")), dict(indexer_checksums(building)))
         if base is not None:
             before = self.kept(base.version)[1]
             share_equal(building / "shard", expected.shard, self.version_path(base.version) / "shard", before.shard)
@@ -257,17 +216,6 @@ def remove_tree(path: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def checksums(folder: Path) -> Iterator[tuple[str, int]]:
-    """Path relative to ``folder`` and CRC-32 of every file, sorted by path."""
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        yield path.relative_to(folder).as_posix(), _checksum(path)
-
-
-def _indexer_checksums(folder: Path) -> Iterator[tuple[str, int]]:
-    yield files.NAME, _checksum(folder / files.NAME)
-    yield from checksums(folder / vectors.FOLDER)
-
-
 def _write_facts(folder: Path, info: VersionInfo, expected: Checksums) -> None:
     facts = asdict(info) | {"checksums": expected.shard, "indexer_checksums": expected.indexer}
     aside = folder / ".version.json"
@@ -275,11 +223,3 @@ def _write_facts(folder: Path, info: VersionInfo, expected: Checksums) -> None:
     sync(aside)
     aside.replace(folder / "version.json")
     sync(folder)
-
-
-def _checksum(path: Path) -> int:
-    checksum = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            checksum = zlib.crc32(block, checksum)
-    return checksum

@@ -12,8 +12,9 @@ from slipstream.ensemble.retrieval.edge import shard as shards
 from slipstream.ensemble.retrieval.edge.copying import copy_tree
 from slipstream.ensemble.retrieval.edge.files import read_files, write_files
 from slipstream.ensemble.retrieval.edge.vectors import FOLDER, VectorWriter, start_from
-from slipstream.ensemble.retrieval.edge.versions import CollectionFolder, FileLock
+from slipstream.ensemble.retrieval.edge.versions import CollectionFolder
 from slipstream.ensemble.retrieval.errors import StoreUnavailable
+from slipstream.ensemble.retrieval.lock import FileLock
 from slipstream.ensemble.retrieval.store import FileEntry, FileKey, Point, VersionInfo, Writer, checked, closed
 
 log = structlog.get_logger(__name__)

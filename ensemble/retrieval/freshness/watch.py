@@ -13,12 +13,12 @@ from typing import NoReturn
 import structlog
 
 from slipstream import EnvironmentFault, InputError, SlipstreamError
-from slipstream.ensemble.retrieval.edge.versions import FileLock
 from slipstream.ensemble.retrieval.errors import StoreUnavailable
 from slipstream.ensemble.retrieval.freshness.commits import Commits, Followed
 from slipstream.ensemble.retrieval.freshness.git import GitFailed, Head
 from slipstream.ensemble.retrieval.freshness.revisions import Revision
 from slipstream.ensemble.retrieval.index import IndexReport, NothingToIndex
+from slipstream.ensemble.retrieval.lock import FileLock
 from slipstream.ensemble.retrieval.naming import check_name
 from slipstream.ensemble.retrieval.roots import resolve_root
 
