@@ -147,3 +147,8 @@ def _git_config(git: Path) -> str:
         return (git / "config").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def relative_to(path: str, folder: str) -> str:
+    """``path``, which is below ``folder``, as seen from there, with ``/``."""
+    return path[len(folder.rstrip("/")) + 1 :].replace(os.sep, "/")

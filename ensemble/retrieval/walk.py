@@ -6,19 +6,17 @@ import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Literal
-
-from pathspec import GitIgnoreSpec
 
 from slipstream import InputError
 from slipstream.ensemble.retrieval.decoding import is_marked
 from slipstream.ensemble.retrieval.generated import is_data, is_generated, is_generated_name
+from slipstream.ensemble.retrieval.gitignore import Ignore, inherited, is_ignored, read_ignore
 from slipstream.ensemble.retrieval.languages import MARKDOWN, language_of
 from slipstream.ensemble.retrieval.notebooks import is_notebook, is_readable
 from slipstream.ensemble.retrieval.pages import CAVEATS, Caveat
-from slipstream.ensemble.retrieval.roots import Root, SourceNotFound, git_top, is_there, prefixes, resolve_root
+from slipstream.ensemble.retrieval.roots import Root, SourceNotFound, is_there, prefixes, relative_to, resolve_root
 
 __all__ = ["Root", "Skipped", "SourceFile", "SourceNotFound", "resolve_root", "walk"]
 
@@ -91,14 +89,6 @@ class SourceFile:
             return stream.read(MAX_BYTES + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ignore:
-    """One ``.gitignore``: its folder and its patterns."""
-
-    folder: str
-    spec: GitIgnoreSpec
-
-
 def walk(roots: Sequence[Root], skipped: Skipped | None = None) -> Iterator[SourceFile]:
     """The source files below ``roots``, in the same order every time; what is left out is counted in ``skipped``.
 
@@ -126,7 +116,7 @@ def _walk_root(root: Root, prefix: str, skipped: Skipped) -> Iterator[SourceFile
             yield file
         return
     top = str(root.path)
-    work: list[tuple[str, tuple[_Ignore, ...]]] = [(top, _inherited(root))]
+    work: list[tuple[str, tuple[Ignore, ...]]] = [(top, inherited(root))]
     while work:
         folder, ignores = work.pop()
         try:
@@ -135,19 +125,19 @@ def _walk_root(root: Root, prefix: str, skipped: Skipped) -> Iterator[SourceFile
             skipped["unreadable"] += 1
             continue
         if any(entry.name == ".gitignore" for entry in entries):
-            ignores = (*ignores, *_read_ignore(Path(folder), Path(folder, ".gitignore")))
+            ignores = (*ignores, *read_ignore(Path(folder), Path(folder, ".gitignore")))
         below = []
         for entry in entries:
             if (reason := _left_out(entry, ignores)) is not None:
                 skipped[reason] += 1
             elif entry.is_dir(follow_symlinks=False):
                 below.append((entry.path, ignores))
-            elif file := _judge(Path(entry.path), prefix + _relative(entry.path, top), root.repo, skipped):
+            elif file := _judge(Path(entry.path), prefix + relative_to(entry.path, top), root.repo, skipped):
                 yield file
         work.extend(reversed(below))
 
 
-def _left_out(entry: os.DirEntry[str], ignores: tuple[_Ignore, ...]) -> SkipReason | None:
+def _left_out(entry: os.DirEntry[str], ignores: tuple[Ignore, ...]) -> SkipReason | None:
     """Why ``entry`` is out for what it is called or where it lies; None if it is not."""
     if entry.name.startswith("."):
         return "hidden"
@@ -156,7 +146,7 @@ def _left_out(entry: os.DirEntry[str], ignores: tuple[_Ignore, ...]) -> SkipReas
     is_folder = entry.is_dir(follow_symlinks=False)
     if is_folder and (entry.name in LEFT_OUT_FOLDERS or is_there(Path(entry.path, "pyvenv.cfg"))):
         return "ignored"
-    return "ignored" if _is_ignored(entry.path, ignores, is_folder=is_folder) else None
+    return "ignored" if is_ignored(entry.path, ignores, is_folder=is_folder) else None
 
 
 def _is_loop(link: Path) -> bool:
@@ -228,53 +218,6 @@ def _samples(file: BinaryIO, size: int) -> bytes:
         file.seek(size * quarter // 4)
         pieces.append(file.read(_HEAD_BYTES))
     return b"".join(pieces)
-
-
-def _inherited(root: Root) -> tuple[_Ignore, ...]:
-    """The rules of the repository around ``root``; none if they leave out ``root`` itself, which was asked for."""
-    top = None if root.is_package else git_top(root.path)
-    if top is None:
-        return ()
-    ignores = _read_ignore(top, top / ".git" / "info" / "exclude")
-    between = [folder for folder in reversed(root.path.parents) if folder.is_relative_to(top)]
-    for folder, child in pairwise([*between, root.path]):
-        ignores = (*ignores, *_read_ignore(folder, folder / ".gitignore"))
-        if _is_ignored(str(child), ignores, is_folder=True):
-            return ()
-    return ignores
-
-
-def _read_ignore(folder: Path, file: Path) -> tuple[_Ignore, ...]:
-    try:
-        status = file.lstat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _LONG_BYTES:  # git does not follow a link here either
-            return ()
-        lines = file.read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return ()
-    return (_Ignore(str(folder), GitIgnoreSpec.from_lines(filter(_is_pattern, lines))),)
-
-
-def _is_pattern(line: str) -> bool:
-    """Whether pathspec takes it; git passes over what makes no sense, as we do."""
-    try:
-        GitIgnoreSpec.from_lines([line])
-    except ValueError:
-        return False
-    return True
-
-
-def _is_ignored(path: str, ignores: tuple[_Ignore, ...], *, is_folder: bool) -> bool:
-    """What the innermost ``.gitignore`` with a say in it says."""
-    for ignore in reversed(ignores):
-        relative = _relative(path, ignore.folder) + ("/" if is_folder else "")
-        if (verdict := ignore.spec.check_file(relative).include) is not None:
-            return verdict
-    return False
-
-
-def _relative(path: str, folder: str) -> str:
-    return path[len(folder.rstrip("/")) + 1 :].replace(os.sep, "/")
 
 
 def is_text(name: str) -> bool:
