@@ -9,7 +9,8 @@ import pytest
 from slipstream.build import references
 from slipstream.build.calibration import NothingToCalibrateOn, source_chunks
 from slipstream.build.checkpoint import CheckpointUnusable, load_checkpoint, load_tokenizer
-from slipstream.build.references import ModelNotFound, resolve_model
+from slipstream.build.downloads import ModelNotFound
+from slipstream.build.references import resolve_model
 from slipstream.build.weights import PickleRefused, WeightsDamaged
 from slipstream.engines.protocols import Progress
 from tests.tiny_llama import write_tiny_checkpoint
