@@ -66,4 +66,32 @@ def neighbours(fused: "Floats", files: Sequence[str]) -> "Floats":
     return best
 
 
-__all__ = ["coherent", "name_stems", "names_asked", "neighbours", "uses"]
+def relevance_model(documents: Sequence[Sequence[str]], scores: "Floats", count: int) -> dict[str, float]:
+    """The ``count`` likeliest words of what the question is about, with probabilities that add up to 1.
+
+    ``documents`` [n] are the words of what was found, ``scores`` [n] how well each fits: p(w) is the sum over documents
+    of p(w | document) p(document | question), the first by maximum likelihood (Lavrenko and Croft, *Relevance-Based
+    Language Models*, SIGIR 2001). The second is taken to be the share in the scores; a negative one counts nothing.
+    """
+    likelihood: defaultdict[str, float] = defaultdict(float)
+    for words, score in zip(documents, np.maximum(scores, 0.0), strict=True):
+        for word, times in Counter(words).items():
+            likelihood[word] += float(score) * times / len(words)
+    best = sorted(likelihood.items(), key=lambda pair: (-pair[1], pair[0]))[:count]
+    total = sum(value for _, value in best)
+    return {word: value / total for word, value in best if total > 0}
+
+
+def expanded(weights: Mapping[str, float], model: Mapping[str, float], share: float) -> dict[str, float]:
+    """A question's words with ``share`` of their weight given to those of ``model``; the sum stays what it was.
+
+    RM3 (Abdul-Jaleel et al., *UMass at TREC 2004: Novelty and HARD*, 2004).
+    """
+    if not model:
+        return dict(weights)
+    total = sum(weights.values())
+    words = [*weights, *(word for word in model if word not in weights)]
+    return {word: (1 - share) * weights.get(word, 0.0) + share * total * model.get(word, 0.0) for word in words}
+
+
+__all__ = ["coherent", "expanded", "name_stems", "names_asked", "neighbours", "relevance_model", "uses"]

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipstream.engines.protocols import Progress
+from slipstream.ensemble.retrieval.chunker import embedded_text
 from slipstream.ensemble.retrieval.evaluation.collection import Collection
 from slipstream.ensemble.retrieval.evaluation.queries import Query
 from slipstream.ensemble.retrieval.evaluation.ranker import Ranked, Ranker
 from slipstream.ensemble.retrieval.evaluation.steps import LEFT_OUT, STEPS, Laboratory
 from slipstream.ensemble.retrieval.evaluation.vectors import CachedEmbedder
+from slipstream.ensemble.retrieval.store import Chunk
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +34,7 @@ class Bench:
     Attributes:
         embedder: the product's; ``plain`` is that of the baselines.
         folder: where indexes are kept from one run to the next.
+        read: what the steps' embedder reads of a chunk; the index's own way by default.
     """
 
     collection: Collection
@@ -39,6 +42,7 @@ class Bench:
     plain: CachedEmbedder
     folder: Path
     progress: Progress
+    read: Callable[[Chunk], str] = embedded_text
 
     @cached_property
     def texts(self) -> list[str]:

@@ -13,8 +13,8 @@ adapted    the bundle's embedder instead of the one it was made from; ``product`
 
 Left out, each on top of ``adapted``: ``coherence`` (chunks of a file support each other), ``named`` (the share of a
 definition's name that is asked for), ``central`` (names that other files write, the idea of aider's repository map),
-``feedback`` (the question moves towards its best chunks, Rocchio), ``neighbours`` (the best chunk beside it in its
-file).
+``feedback`` (the question moves towards its best chunks, Rocchio), ``expanded`` (the question gets words of its best
+chunks, RM3), ``neighbours`` (the best chunk beside it in its file).
 """
 
 from array import array
@@ -26,8 +26,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from slipstream.ensemble.retrieval import bm25
-from slipstream.ensemble.retrieval.chunker import embedded_text
-from slipstream.ensemble.retrieval.evaluation.features import coherent, name_stems, names_asked, neighbours, uses
+from slipstream.ensemble.retrieval.evaluation.features import (
+    coherent,
+    expanded,
+    name_stems,
+    names_asked,
+    neighbours,
+    relevance_model,
+    uses,
+)
 from slipstream.ensemble.retrieval.evaluation.lexical import Lexical
 from slipstream.ensemble.retrieval.evaluation.queries import Query
 from slipstream.ensemble.retrieval.evaluation.ranker import Ranked, Ranker
@@ -43,6 +50,9 @@ if TYPE_CHECKING:
 
 _DEPTH = 100  # of either list, as the product reads them
 _FEEDBACK, _FED = 0.2, 3
+# Of the expanded question: chunks that are read, words that are taken, their share of it. Anserini's own values.
+_READ, _TAKEN, _SHARE = 10, 10, 0.5
+_COMMON = 0.1  # of all chunks; a word that more of them have says nothing of the question's subject
 
 
 class Laboratory:
@@ -71,7 +81,7 @@ class Laboratory:
 
     @cached_property
     def texts(self) -> list[str]:
-        return [embedded_text(chunk) for chunk in self.chunks]
+        return [self.bench.read(chunk) for chunk in self.chunks]
 
     @cached_property
     def word_vectors(self) -> "NDArray[np.float32]":
@@ -103,6 +113,10 @@ class Laboratory:
             )
             for term in rows
         }
+
+    def is_common(self, stem: str) -> bool:
+        posting = self._postings.get(bm25.term_id(stem))
+        return posting is not None and len(posting[0]) > _COMMON * len(self.chunks)
 
     @cached_property
     def files(self) -> list[str]:
@@ -170,6 +184,18 @@ def _feedback(lab: Laboratory, text: str, fused: "Floats") -> "Floats":
     return more
 
 
+def _expanded(lab: Laboratory, text: str, fused: "Floats") -> "Floats":
+    weights = stem_weights(text)
+    best = np.argsort(-fused, kind="stable")[:_READ]
+    read = [
+        [stem for stem in stems(f"{lab.chunks[row].symbol}\n{lab.chunks[row].text}") if not lab.is_common(stem)]
+        for row in best
+    ]
+    wider = expanded(weights, relevance_model(read, fused[best], _TAKEN), _SHARE)
+    more: Floats = fused + lexical_weight(len(fused)) * (lab.fielded(wider) - lab.fielded(weights))
+    return more
+
+
 class Step(Ranker):
     """A ranker that adds cosines and weighted BM25 of the best of both lists, then perhaps something more."""
 
@@ -204,7 +230,7 @@ LEFT_OUT = {
     name: partial(Step, _adapted, more)
     for name, more in (
         ("coherence", _coherence), ("named", _named), ("central", _central), ("feedback", _feedback),
-        ("neighbours", _neighbours),
+        ("expanded", _expanded), ("neighbours", _neighbours),
     )
 }  # fmt: skip
 
