@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slipstream.build import references
+from slipstream.build import downloads
 from slipstream.build.calibration import NothingToCalibrateOn, source_chunks
 from slipstream.build.checkpoint import CheckpointUnusable, load_checkpoint, load_tokenizer
 from slipstream.build.downloads import ModelNotFound
@@ -101,7 +101,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[st
             write_tiny_checkpoint(home / COMMIT)
         return COMMIT
 
-    monkeypatch.setattr(references, "_download_snapshot", download)
+    monkeypatch.setattr(downloads, "_download_snapshot", download)
     return asked
 
 
