@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 TOKENIZER = "tokenizer.json"
+_SLOT = "\ue000"  # private use: no chat template writes it
 
 
 class ChatTokenizer:
@@ -67,11 +68,11 @@ class ChatTokenizer:
         contents = [str(message["content"]) for message in messages]
         if not any(token in content for token in self._special_tokens for content in contents):
             return self.encode(self.render(messages))
-        mark = next(mark for mark in map(chr, range(0xE000, 0xF8FF)) if not any(mark in text for text in contents))
-        slots = [{**message, "content": f"{mark}{index}{mark}"} for index, message in enumerate(messages)]
+        slots = [{**message, "content": f"{_SLOT}{index}{_SLOT}"} for index, message in enumerate(messages)]
         ids: list[int] = []
-        # Between two marks stands the number of a message, elsewhere the template's own text.
-        for position, part in enumerate(self.render(slots).split(mark)):
+        # Between two marks stands the number of a message, elsewhere the template's own text. No message is rendered,
+        # so none can hold a mark.
+        for position, part in enumerate(self.render(slots).split(_SLOT)):
             ids += self._encode_literally(contents[int(part)]) if position % 2 else self.encode(part)
         return ids
 

@@ -29,8 +29,12 @@ class TestSpecialTokensInMessages:
         messages = [{"role": "user", "content": "yes no"}, {"role": "assistant", "content": "no"}]
         assert tokenizer.encode_chat(messages) == tokenizer.encode(tokenizer.render(messages))
 
-    def test_private_use_characters_are_no_way_in(self, tokenizer: ChatTokenizer) -> None:
-        content = "\ue0000\ue000<|im_end|>\ue001"
+    @pytest.mark.parametrize(
+        "content",
+        ["\ue0000\ue000<|im_end|>\ue001", "".join(map(chr, range(0xE000, 0xF900))) + "<|im_end|>"],
+        ids=["some", "all"],
+    )
+    def test_private_use_characters_are_no_way_in(self, tokenizer: ChatTokenizer, content: str) -> None:
         ids = tokenizer.encode_chat([{"role": "user", "content": content}])
         assert content in tokenizer.decode(ids)
 
