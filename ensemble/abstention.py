@@ -11,7 +11,7 @@ _CYRILLIC = re.compile(r"[\u0400-\u04ff]")
 _RUSSIAN_WORD = re.compile(r"[а-яё]{2,}", re.IGNORECASE)
 _LATIN_WORD = re.compile(r"(?<![\w.])[a-z]{2,}(?![\w.(])", re.IGNORECASE)
 _RUSSIAN = re.compile(r"[а-яё]", re.IGNORECASE)
-_QUOTED = re.compile(r"`[^`]*`|\"[^\"]*\"|«[^»]*»|“[^”]*”")
+_QUOTED = re.compile(r"`[^`]*`|\"[^\"]*\"|«[^«»]*»|“[^“”]*”")
 
 _WORDS = {
     "en": (
@@ -54,8 +54,10 @@ def is_russian(text: str) -> bool:
 
 
 def _places(hits: Sequence[Hit]) -> Iterator[str]:
-    files = {(hit.repo, hit.path): hit for hit in reversed(hits)}.values()  # the best of each file, the best one last
-    named = (hit for hit in reversed(files) if hit.path.isprintable() and "`" not in hit.path)
+    files: dict[tuple[str, str], Hit] = {}
+    for hit in hits:
+        files.setdefault((hit.repo, hit.path), hit)  # the best of each file
+    named = (hit for hit in files.values() if hit.path.isprintable() and "`" not in hit.path)
     return (f"`{hit.path}:{hit.line_start}`" for hit in islice(named, _PLACES))
 
 

@@ -1,5 +1,7 @@
 """What is said where nothing was found."""
 
+from time import process_time
+
 import pytest
 
 from slipstream.ensemble.abstention import is_found, is_russian, not_found
@@ -50,6 +52,17 @@ def test_it_says_so_and_where_it_looked() -> None:
         "В проиндексированном коде этого не нашлось. Поиск шёл по коллекции `code`; "
         "ближайшие места, скорее всего о другом: `b.py:5`, `a/c.py:7`, `d.py:1`."
     )
+
+
+def test_the_best_place_is_named_first_also_where_its_file_has_a_worse_one() -> None:
+    found = result(hit("a.py", 3), hit("b.py"), hit("c.py"), hit("d.py"), hit("a.py", 50))
+    assert "are `a.py:3`, `b.py:1`, `c.py:1`." in not_found("Where?", found)
+
+
+def test_quotation_marks_that_nothing_closes_are_passed_over_once() -> None:
+    started = process_time()
+    assert is_russian("«“" * 50_000 + "где это?")
+    assert process_time() - started < 1
 
 
 def test_with_nothing_near_it_names_nothing() -> None:
