@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from slipstream import InputError
-from slipstream.build.adapter import CONFIG, AdapterInvalid, check_adapter
+from slipstream.build.adapter import CONFIG, AdapterInvalid
+from slipstream.build.adapter_fit import check_adapter
 from slipstream.build.references import ResolvedModel
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -37,7 +38,7 @@ def resolve_embedder_adapter(reference: str, base: ResolvedModel) -> EmbedderAda
 
     Raises:
         EmbedderAdapterNotFound: there is none.
-        InputError: it is no LoRA, or one for another model (`slipstream.build.adapter`).
+        InputError: it is no LoRA, or one for another model (`slipstream.build.adapter_fit`).
     """
     name = reference.removeprefix(_SAMPLE)
     is_sample = name != reference

@@ -86,7 +86,7 @@ def _merge(recipe: Recipe, resolved: Resolved) -> Stage:
         # Without an adapter nothing is folded, and there is nothing to tolerate.
         "merge": recipe.merge.model_dump() if adapter else None,
         "libraries": library_versions("torch", "transformers", "peft", "safetensors", "tokenizers", "gguf"),
-        "code": code_digests("build.merge", "build.adapter", "build.checkpoint"),
+        "code": code_digests("build.merge", "build.adapter", "build.adapter_fit", "build.checkpoint"),
     }
     return Stage("merge", inputs, work, needed_bytes=_checkpoint_bytes(base))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipstream import GateError
-from slipstream.build.adapter import check_adapter
+from slipstream.build.adapter_fit import check_adapter
 from slipstream.build.checkpoint import load_checkpoint, save_checkpoint
 from slipstream.build.references import ResolvedModel
 from slipstream.engines.protocols import Progress
@@ -45,7 +45,7 @@ def merge_adapter(
     """Write the merged fp32 checkpoint of ``base`` and ``adapter`` to ``out``; without an adapter, the base itself.
 
     Raises:
-        InputError: the adapter is not acceptable or does not fit (see `slipstream.build.adapter`).
+        InputError: the adapter is not acceptable or does not fit (see `slipstream.build.adapter_fit`).
         MergeDisagrees: some logit differs by more than ``tolerance``; nothing is written.
     """
     tell = progress or (lambda share, doing: None)

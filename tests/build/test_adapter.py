@@ -7,14 +7,8 @@ from typing import Any
 
 import pytest
 
-from slipstream.build.adapter import (
-    AdapterBaseMismatch,
-    AdapterInvalid,
-    AdapterRankUnfit,
-    AdapterTargetsUnfit,
-    check_adapter,
-    read_adapter,
-)
+from slipstream.build.adapter import AdapterInvalid, AdapterRankUnfit, read_adapter
+from slipstream.build.adapter_fit import AdapterBaseMismatch, AdapterTargetsUnfit, check_adapter
 from slipstream.build.references import ResolvedModel, resolve_model
 from slipstream.build.weights import PickleRefused, WeightsDamaged
 from tests.build.lora import QUERIES, write_lora

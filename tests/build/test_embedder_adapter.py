@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slipstream.build.adapter import AdapterBaseMismatch, AdapterInvalid, AdapterTargetsUnfit, adapter_digest
+from slipstream.build.adapter import AdapterInvalid, adapter_digest
+from slipstream.build.adapter_fit import AdapterBaseMismatch, AdapterTargetsUnfit
 from slipstream.build.embedder import EmbedderFacts, export_embedder
 from slipstream.build.embedder_adapter import EmbedderAdapterNotFound, resolve_embedder_adapter
 from slipstream.build.graph import resolve, stages_of

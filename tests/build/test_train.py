@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from slipstream.build.adapter import AdapterBaseMismatch, check_adapter
+from slipstream.build.adapter_fit import AdapterBaseMismatch, check_adapter
 from slipstream.build.checkpoint import load_checkpoint
 from slipstream.build.references import resolve_model
 from slipstream.build.registry import NoSuchModel, Registry
