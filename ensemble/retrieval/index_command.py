@@ -109,7 +109,8 @@ def index(
         _watch(paths, name, settings, folder, keep, as_json)
     indexing = None
     if workers is not None or ray is not None:
-        from slipstream.ensemble.retrieval.distributed.index import Workforce, distributed
+        from slipstream.ensemble.retrieval.distributed.cluster import Workforce
+        from slipstream.ensemble.retrieval.distributed.index import distributed
 
         indexing = distributed(Workforce(workers, ray), settings, folder)
     with _shown(name) as progress:

@@ -14,15 +14,8 @@ from click.testing import CliRunner
 
 from slipstream.cli import main
 from slipstream.ensemble.embedder import Embedder
-from slipstream.ensemble.retrieval.distributed.index import (
-    ClusterUnavailable,
-    RayMissing,
-    ServerNeeded,
-    WorkerLost,
-    Workforce,
-    distributed,
-    shares,
-)
+from slipstream.ensemble.retrieval.distributed.cluster import ClusterUnavailable, RayMissing, WorkerLost, Workforce
+from slipstream.ensemble.retrieval.distributed.index import ServerNeeded, distributed, shares
 from slipstream.ensemble.retrieval.distributed.worker import Assignment, KnownVectors, ShareIndexer, WorkerUnfit
 from slipstream.ensemble.retrieval.errors import StoreUnavailable
 from slipstream.ensemble.retrieval.hits import point_id
