@@ -79,7 +79,7 @@ def relevance_model(documents: Sequence[Sequence[str]], scores: "Floats", count:
             likelihood[word] += float(score) * times / len(words)
     best = sorted(likelihood.items(), key=lambda pair: (-pair[1], pair[0]))[:count]
     total = sum(value for _, value in best)
-    return {word: value / total for word, value in best if total > 0}
+    return {word: value / total for word, value in best if value > 0}
 
 
 def expanded(weights: Mapping[str, float], model: Mapping[str, float], share: float) -> dict[str, float]:

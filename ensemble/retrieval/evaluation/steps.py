@@ -162,6 +162,18 @@ def _adapted(lab: Laboratory, text: str) -> "tuple[Floats, Floats]":
     return lab.cosines(question_for_embedder(text), adapted=True), lab.fielded(stem_weights(text))
 
 
+def _expanded(lab: Laboratory, text: str) -> "tuple[Floats, Floats]":
+    cosines, words = _adapted(lab, text)
+    fused = cosines + lexical_weight(len(words)) * words
+    best = np.argsort(-fused, kind="stable")[:_READ]
+    read = [
+        [stem for stem in stems(f"{lab.chunks[row].symbol}\n{lab.chunks[row].text}") if not lab.is_common(stem)]
+        for row in best
+    ]
+    model = relevance_model(read, fused[best], _TAKEN)
+    return cosines, lab.fielded(expanded(stem_weights(text), model, _SHARE))
+
+
 def _coherence(lab: Laboratory, text: str, fused: "Floats") -> "Floats":
     return fused + 0.1 * coherent(fused, lab.files)
 
@@ -181,18 +193,6 @@ def _neighbours(lab: Laboratory, text: str, fused: "Floats") -> "Floats":
 def _feedback(lab: Laboratory, text: str, fused: "Floats") -> "Floats":
     best = np.argsort(-fused)[:_FED]
     more: Floats = fused + _FEEDBACK * (lab.adapted_vectors @ lab.adapted_vectors[best].mean(axis=0))
-    return more
-
-
-def _expanded(lab: Laboratory, text: str, fused: "Floats") -> "Floats":
-    weights = stem_weights(text)
-    best = np.argsort(-fused, kind="stable")[:_READ]
-    read = [
-        [stem for stem in stems(f"{lab.chunks[row].symbol}\n{lab.chunks[row].text}") if not lab.is_common(stem)]
-        for row in best
-    ]
-    wider = expanded(weights, relevance_model(read, fused[best], _TAKEN), _SHARE)
-    more: Floats = fused + lexical_weight(len(fused)) * (lab.fielded(wider) - lab.fielded(weights))
     return more
 
 
@@ -227,10 +227,10 @@ STEPS = {
     )
 }  # fmt: skip
 LEFT_OUT = {
-    name: partial(Step, _adapted, more)
-    for name, more in (
-        ("coherence", _coherence), ("named", _named), ("central", _central), ("feedback", _feedback),
-        ("expanded", _expanded), ("neighbours", _neighbours),
+    name: partial(Step, scoring, more)
+    for name, scoring, more in (
+        ("coherence", _adapted, _coherence), ("named", _adapted, _named), ("central", _adapted, _central),
+        ("feedback", _adapted, _feedback), ("expanded", _expanded, None), ("neighbours", _adapted, _neighbours),
     )
 }  # fmt: skip
 
