@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from slipstream.api.schemas import ChatRequest, EmbeddingRequest, FeedbackRequest, SearchQuery
+from slipstream.api.requests import ChatRequest, EmbeddingRequest, FeedbackRequest, SearchQuery
 
 _BODIES: dict[str, type[BaseModel]] = {
     "/v1/chat/completions": ChatRequest,

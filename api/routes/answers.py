@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypedDict
 
-from slipstream.api.schemas import AnswerMessage, ChatCompletion, Choice, Usage
+from slipstream.api.responses import AnswerMessage, ChatCompletion, Choice, Usage
 from slipstream.api.triton import Piece
 from slipstream.ensemble.citations import resolve
 from slipstream.ensemble.contracts import Citation, Evidence

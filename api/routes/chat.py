@@ -13,11 +13,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from slipstream.api.errors import ApiError, Unavailable
+from slipstream.api.requests import ChatRequest
+from slipstream.api.responses import ChatCompletion
 from slipstream.api.routes.answers import Answer, whole
 from slipstream.api.routes.conversation import check_model, prompt_tensors, sampling
 from slipstream.api.routes.delivery import read_body, while_connected
 from slipstream.api.routes.sse import EventStream
-from slipstream.api.schemas import ChatCompletion, ChatRequest
 from slipstream.api.state import BASE_MODEL, RAG_MODEL, Facade, RequestRecord, facade_of, record_of
 from slipstream.api.triton import Piece
 from slipstream.ensemble import contracts

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TypeVar
 
 from slipstream.api.errors import ApiError
-from slipstream.api.schemas import ChatMessage, ChatRequest
+from slipstream.api.requests import ChatMessage, ChatRequest
 from slipstream.api.state import BASE_MODEL, MODELS, RAG_MODEL, Facade, RequestRecord
 from slipstream.api.triton.tensors import Sampling, Tensor, prompt_tensor, rag_tensors
 from slipstream.ensemble.contracts import SearchRequest

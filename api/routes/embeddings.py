@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 
 from slipstream.api.errors import ApiError
+from slipstream.api.requests import EmbeddingRequest
 from slipstream.api.routes.conversation import CHARACTERS_PER_TOKEN, check_model, off_loop
 from slipstream.api.routes.delivery import read_body, while_connected
-from slipstream.api.schemas import EmbeddingRequest
 from slipstream.api.state import EMBEDDING_MODEL, Facade, facade_of, record_of
 from slipstream.ensemble.tokenizer import EmbedderTokenizer
 

@@ -12,8 +12,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from slipstream import EnvironmentFault
+from slipstream.api.requests import FeedbackRequest
 from slipstream.api.routes.delivery import read_body
-from slipstream.api.schemas import FeedbackRequest
 from slipstream.api.state import facade_of
 
 log = structlog.get_logger(__name__)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from slipstream import SlipstreamError, __version__
 from slipstream.api.errors import ApiError
-from slipstream.api.schemas import ModelCard, ModelList
+from slipstream.api.responses import ModelCard, ModelList
 from slipstream.api.state import MODELS, facade_of
 from slipstream.settings import Settings
 

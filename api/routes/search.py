@@ -4,9 +4,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from slipstream.api.errors import ApiError
+from slipstream.api.requests import SearchQuery
+from slipstream.api.responses import SearchResponse
 from slipstream.api.routes.conversation import off_loop
 from slipstream.api.routes.delivery import read_body, while_connected
-from slipstream.api.schemas import SearchQuery, SearchResponse
 from slipstream.api.state import facade_of
 from slipstream.ensemble.contracts import SearchRequest
 

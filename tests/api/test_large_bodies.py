@@ -7,7 +7,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from slipstream.api.schemas import ChatRequest, EmbeddingRequest, _Request
+from slipstream.api.requests import ChatRequest, EmbeddingRequest, _Request
 from slipstream.ensemble.tokenizer import EmbedderTokenizer
 from tests.api.test_validation import assert_refused
 

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
+from slipstream.api.requests import ChatMessage
 from slipstream.api.routes.conversation import FOLLOW_UP_WORDS, searched
-from slipstream.api.schemas import ChatMessage
 from tests.api.scripted import HITS, Say, ScriptedTriton
 from tests.api.test_chat import ANSWER, CHAT, STREAM, stream
 

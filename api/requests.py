@@ -1,6 +1,6 @@
-"""Requests and responses of the HTTP surface, in OpenAI's shape.
+"""Requests of the HTTP surface, in OpenAI's shape.
 
-Requests are strict: ``"1"`` is no number, ``1.0`` no integer, NaN no temperature, and a parameter that nobody knows is
+They are strict: ``"1"`` is no number, ``1.0`` no integer, NaN no temperature, and a parameter that nobody knows is
 an error. A list is given up at its first bad element, because a body has room for many. Of OpenAI's other parameters,
 those that would change the answer are refused unless they hold the value that changes nothing (``tools: []``), and
 those that only label the request are taken and ignored.
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from slipstream.ensemble.contracts import MAX_SEARCH_LIMIT, Citation, Hit
+from slipstream.ensemble.contracts import MAX_SEARCH_LIMIT
 
 MAX_MESSAGES = 256
 MAX_PARTS = 256
@@ -203,63 +203,3 @@ class FeedbackRequest(_Request):
     completion_id: str = Field(pattern=r"^chatcmpl-[0-9a-f]{32}$")
     rating: Literal["up", "down"]
     comment: str | None = Field(default=None, max_length=MAX_COMMENT_CHARACTERS)
-
-
-class _Response(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Usage(_Response):
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-
-class AnswerMessage(_Response):
-    role: Literal["assistant"] = "assistant"
-    content: str
-    refusal: None = None
-
-
-class Choice(_Response):
-    index: int = 0
-    message: AnswerMessage
-    logprobs: None = None
-    finish_reason: str
-
-
-class ChatCompletion(_Response):
-    """``citations`` are in the order of the ``[n]`` marks of the text.
-
-    ``grounded``: the answer was made from contexts of the collection. It is false for an honest "not found in the
-    indexed code", which nothing was computed for (0 prompt tokens), and for everything that `slipstream-base` says.
-    """
-
-    id: str
-    object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
-    system_fingerprint: str
-    choices: list[Choice]
-    citations: list[Citation]
-    grounded: bool
-    usage: Usage
-
-
-class SearchResponse(_Response):
-    hits: list[Hit]
-    collection: str
-    index_version: str
-    confidence: float
-
-
-class ModelCard(_Response):
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str = "slipstream"
-
-
-class ModelList(_Response):
-    object: Literal["list"] = "list"
-    data: list[ModelCard]
