@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from slipstream import EnvironmentFault
 from slipstream.build.durable import Shelf
 from slipstream.engines.protocols import Progress
-from slipstream.ensemble.bundle import file_entries
+from slipstream.ensemble.inventory import file_entries
 from slipstream.ensemble.manifest import FileEntry
 
 Status = Literal["asked", "cached", "ran"]

@@ -11,13 +11,13 @@ Layout of ``bundles/<id>/``::
 import json
 import os
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from slipstream import GateError, InputError
-from slipstream.ensemble.manifest import MANIFEST, SCHEMA_VERSION, FileEntry, Manifest
+from slipstream.ensemble.inventory import file_entries
+from slipstream.ensemble.manifest import MANIFEST, SCHEMA_VERSION, Manifest
 
 _ACTIVE = "ACTIVE"
 
@@ -132,32 +132,6 @@ def _size(path: Path) -> int | None:
         return path.lstat().st_size
     except (OSError, ValueError):  # a NUL is no part of a name
         return None
-
-
-def file_entries(folder: Path) -> list[FileEntry]:
-    """Every file below ``folder`` but the manifest, sorted by its path in POSIX form."""
-    paths = sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
-    return [
-        FileEntry(path=relative, size_bytes=path.lstat().st_size, sha256=file_sha256(path))
-        for path in paths
-        if (relative := path.relative_to(folder).as_posix()) != MANIFEST
-    ]
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, hex; a symlink is never followed: its target's name is what is hashed.
-
-    A pipe, a socket or a device is never opened, and has no digest.
-    """
-    if path.is_symlink():
-        return sha256(os.fsencode(path.readlink())).hexdigest()
-    if not path.is_file():
-        return ""
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def list_bundles(bundles_dir: Path) -> list[Bundle]:

@@ -13,7 +13,8 @@ from slipstream.api.listener import bind
 from slipstream.api.logs import configure_logging, hold_events
 from slipstream.api.startup import announce, warn_if_open
 from slipstream.cli import main
-from slipstream.ensemble.bundle import Bundle, file_entries
+from slipstream.ensemble.bundle import Bundle
+from slipstream.ensemble.inventory import file_entries
 from slipstream.ensemble.manifest import Manifest
 from slipstream.settings import Settings
 

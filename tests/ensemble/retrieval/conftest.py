@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from slipstream.ensemble.bundle import file_entries, set_active
+from slipstream.ensemble.bundle import set_active
+from slipstream.ensemble.inventory import file_entries
 from slipstream.ensemble.manifest import EmbedderEntry, EngineEntry, Lineage, Manifest, ServingOptions
 from slipstream.ensemble.retrieval.edge import EdgeStore
 from slipstream.ensemble.retrieval.server import ServerStore
