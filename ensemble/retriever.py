@@ -3,11 +3,12 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from slipstream import InputError, SlipstreamError
 from slipstream.ensemble.abstention import is_found, not_found
 from slipstream.ensemble.assembly import assemble
-from slipstream.ensemble.contracts import ErrorCode, Evidence, SearchRequest, SearchResult
+from slipstream.ensemble.contracts import ErrorCode, Evidence, Hit, SearchRequest, SearchResult
 from slipstream.ensemble.prompt import Message, render_messages
 from slipstream.ensemble.retrieval.errors import (
     CollectionNotFound,
@@ -22,7 +23,7 @@ Search = Callable[[SearchRequest, Sequence[float]], SearchResult]
 
 
 class ContextLengthExceeded(InputError):
-    """The conversation does not fit the model's window, even without a single context."""
+    """The conversation does not fit the model's window, or leaves no room in it for a single context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Retriever:
             max_tokens: room that the answer needs in the window.
 
         Raises:
-            ContextLengthExceeded: no prompt fits.
+            ContextLengthExceeded: no prompt fits; of one that may not answer without contexts, none with a context.
             CollectionNotFound, RevisionNotFound, EmbedderMismatch, CollectionOutdated: from the search.
             StoreUnavailable: likewise.
         """
@@ -68,6 +69,27 @@ class Retriever:
             return Retrieved(self._search(request, embedding), [])
         *history, last = messages
         question = last["content"]
+        room = self._room(question, history, max_tokens)
+        result = self._search(request, embedding)
+        if is_found(result, self._min_confidence):
+            chosen, prompt_ids = self._prompt(question, history, result.hits, room, max_tokens)
+            if chosen or self._min_confidence <= 0:
+                return Retrieved(Evidence(hits=chosen, **result.model_dump(exclude={"hits"})), prompt_ids)
+            if room < self._context_tokens:
+                raise ContextLengthExceeded(
+                    f"The {room} tokens that messages and answer leave of the context window of "
+                    f"{self._tokenizer.context_length} hold none of the code that was found."
+                )
+        # Also where no line that was found is short enough to be shown: an answer from nothing would be an invention.
+        declined = not_found(_asked(request.query, question), result)
+        return Retrieved(Evidence(hits=[], declined=declined, **result.model_dump(exclude={"hits"})), [])
+
+    def _room(self, question: str, history: Sequence[Message], max_tokens: int) -> int:
+        """Tokens of the window that are left for contexts.
+
+        Raises:
+            ContextLengthExceeded: less than none.
+        """
         bare = len(self._tokenizer.encode_chat(render_messages(question, (), history)))
         room = self._tokenizer.context_length - max_tokens - bare
         if room < 0:
@@ -75,17 +97,27 @@ class Retriever:
                 f"The context window is {self._tokenizer.context_length} tokens; the messages take {bare} "
                 f"and the answer may take {max_tokens}."
             )
-        result = self._search(request, embedding)
-        fields = result.model_dump(exclude={"hits"})
-        if not is_found(result, self._min_confidence):
-            return Retrieved(Evidence(hits=[], declined=not_found(request.query, result), **fields), [])
-        chosen = assemble(result.hits, min(room, self._context_tokens), self._tokenizer.count)
+        return room
+
+    def _prompt(
+        self, question: str, history: Sequence[Message], hits: Sequence[Hit], room: int, max_tokens: int
+    ) -> tuple[list[Hit], list[int]]:
+        """The contexts that fit, and the prompt's ids."""
+        chosen = assemble(hits, min(room, self._context_tokens), self._tokenizer.count)
         prompt_ids = self._tokenizer.encode_chat(render_messages(question, chosen, history))
         while chosen and len(prompt_ids) + max_tokens > self._tokenizer.context_length:
             # Tokens do not add up exactly across a boundary; one context less always makes up for it.
             chosen.pop()
             prompt_ids = self._tokenizer.encode_chat(render_messages(question, chosen, history))
-        return Retrieved(Evidence(hits=chosen, **fields), prompt_ids)
+        return chosen, prompt_ids
+
+
+def _asked(query: str, content: str) -> str:
+    """The question itself, which ends both: the ``query`` of a follow-up begins with the question before it, the
+    ``content`` of a message with the client's instructions."""
+    letters = zip(reversed(query), reversed(content), strict=False)
+    length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], letters))
+    return query[len(query) - length :]
 
 
 _CODES: dict[type[SlipstreamError], tuple[ErrorCode, str]] = {

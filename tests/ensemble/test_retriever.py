@@ -174,6 +174,44 @@ class TestNotFound:
         assert isinstance(found.result, Evidence)
         assert found.result.declined == ""
 
+    @pytest.mark.parametrize(
+        ("query", "content", "is_russian"),
+        [
+            ("Where is the retry budget of a request?\nА почему?", "А почему?", True),
+            ("Где проверяется бюджет повторов запроса?\nand why?", "and why?", False),
+            ("Где бюджет?", "You are a helpful assistant. Be brief.\n\nГде бюджет?", True),
+            ("Where is the retry budget?\nА почему?", "Answer like a pirate, please.\n\nА почему?", True),
+        ],
+    )
+    def test_it_is_said_in_the_language_of_the_last_question(
+        self, tokenizer: ChatTokenizer, query: str, content: str, is_russian: bool
+    ) -> None:
+        request = REQUEST.model_copy(update={"query": query})
+        messages = [{"role": "user", "content": content}]
+        found = retriever(tokenizer, [], min_confidence=0.5).retrieve([1.0], messages, request, 10).result
+        assert isinstance(found, Evidence)
+        assert found.declined.startswith("В проиндексированном коде" if is_russian else "I did not find")
+
+    def test_what_no_context_can_show_is_not_answered_from_nothing(self, tokenizer: ChatTokenizer) -> None:
+        minified = hit(lines=1).model_copy(update={"text": "x" * 5000})
+        found = retriever(tokenizer, [minified], min_confidence=CONFIDENCE).retrieve([1.0], QUESTION, REQUEST, 10)
+        assert isinstance(found.result, Evidence)
+        assert "`a.py:1`" in found.result.declined
+        assert (found.result.hits, found.prompt_ids) == ([], [])
+
+    @pytest.mark.parametrize("least", [0.0, CONFIDENCE])
+    def test_a_conversation_that_leaves_no_room_for_a_context_is_refused(
+        self, tokenizer: ChatTokenizer, least: float
+    ) -> None:
+        """Unless no search has to be sure: then the model is on its own."""
+        bare = len(retriever(tokenizer, []).retrieve([1.0], QUESTION, REQUEST, 1).prompt_ids)
+        tight = retriever(tokenizer, [hit(lines=40)], min_confidence=least)
+        if least:
+            with pytest.raises(ContextLengthExceeded, match=r"The 20 tokens .* hold none of the code"):
+                tight.retrieve([1.0], QUESTION, REQUEST, CONTEXT_LENGTH - bare - 20)
+        else:
+            assert tight.retrieve([1.0], QUESTION, REQUEST, CONTEXT_LENGTH - bare - 20).prompt_ids
+
     def test_nothing_found_is_never_sure(self, tokenizer: ChatTokenizer) -> None:
         found = retriever(tokenizer, [], min_confidence=0.01).retrieve([1.0], QUESTION, REQUEST, 10)
         assert isinstance(found.result, Evidence)
