@@ -70,26 +70,14 @@ def manifest_of(
         id="",
         release_name=recipe.release_name(base.slug, PROMPT.id),
         recipe=recipe.model_dump(mode="json"),
-        lineage=Lineage(
-            base_model=base.reference,
-            base_model_sha256=base.sha256,
-            adapter=adapter and AdapterLineage(**_fields(adapter, AdapterLineage.model_fields)),
-            calibration_sha256=quantized["calibration_sha256"],
-            prompt_id=PROMPT.id,
-            prompt_sha256=PROMPT.digest,
-        ),
+        lineage=_lineage(base, adapter, quantized["calibration_sha256"]),
         quantization={**recipe.quantization.effective(), **quantized["quantized"]},
         engine=EngineEntry(
             target=compiled["target"],
             versions={**outputs["quantize"].inputs["libraries"], **compiled["versions"]},
             fingerprint=compiled["fingerprint"],
         ),
-        embedder=EmbedderEntry(
-            model=embedder.reference,
-            adapter=embedder_adapter
-            and EmbedderAdapterEntry(name=embedder_adapter.name, sha256=embedder_adapter.sha256),
-            **_fields(embedding, ("digest", "dimension", "max_tokens")),
-        ),
+        embedder=_embedder_entry(embedder, embedder_adapter, embedding),
         serving=recipe.serving,
         tokenizer_sha256=digests[f"{TOKENIZER}/tokenizer.json"],
         chat_template_sha256=digests[f"{TOKENIZER}/chat_template.jinja"],
@@ -97,6 +85,25 @@ def manifest_of(
         files=files,
     )
     return manifest.model_copy(update={"id": manifest.computed_id()})
+
+
+def _lineage(base: ResolvedModel, adapter: RegisteredAdapter | None, calibration_sha256: str | None) -> Lineage:
+    return Lineage(
+        base_model=base.reference,
+        base_model_sha256=base.sha256,
+        adapter=adapter and AdapterLineage(**_fields(adapter, AdapterLineage.model_fields)),
+        calibration_sha256=calibration_sha256,
+        prompt_id=PROMPT.id,
+        prompt_sha256=PROMPT.digest,
+    )
+
+
+def _embedder_entry(model: ResolvedModel, adapter: EmbedderAdapter | None, facts: dict[str, Any]) -> EmbedderEntry:
+    return EmbedderEntry(
+        model=model.reference,
+        adapter=adapter and EmbedderAdapterEntry(name=adapter.name, sha256=adapter.sha256),
+        **_fields(facts, ("digest", "dimension", "max_tokens")),
+    )
 
 
 def _fields(source: Any, names: Any) -> dict[str, Any]:
