@@ -139,7 +139,7 @@ def _grammars(pipeline: Any, config: EngineConfig, named: Sequence[str]) -> Gram
     return grammars
 
 
-def main() -> None:
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("engine_dir", type=Path)
     parser.add_argument("--socket", type=int, required=True)
@@ -147,7 +147,11 @@ def main() -> None:
     parser.add_argument("--kv-cache-bytes", type=int, required=True)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--tokenizer", type=Path)
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = _arguments()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runtime, which ends this process in its own time
     link = Link(socket.socket(fileno=given.socket))
     ((_, named),) = link.receive() or (("prepare", ()),)
