@@ -12,10 +12,6 @@ def card_text(
     *, command: str, pairs: Pairs, scores: Mapping[str, Finding], params: Mapping[str, Any], train_s: float
 ) -> str:
     """``CARD.md``; ``scores`` by "base" and "adapter"."""
-    rows = [
-        f"| {who} | {found.mrr_10:.3f} | {found.recall_1:.1%} | {found.recall_10:.1%} |"
-        for who, found in scores.items()
-    ]
     return "\n".join(
         [
             f"# LoRA adapter for {params['base_model']}",
@@ -33,7 +29,7 @@ def card_text(
             "",
             "| model | MRR@10 | recall@1 | recall@10 |",
             "|---|---|---|---|",
-            *rows,
+            *(_score(who, found) for who, found in scores.items()),
             "",
             "| pairs | n | by language | by source |",
             "|---|---|---|---|",
@@ -45,6 +41,10 @@ def card_text(
             "",
         ]
     )
+
+
+def _score(who: str, found: Finding) -> str:
+    return f"| {who} | {found.mrr_10:.3f} | {found.recall_1:.1%} | {found.recall_10:.1%} |"
 
 
 def _counts(name: str, pairs: Sequence[Pair]) -> str:
