@@ -20,7 +20,10 @@ DEFAULT_MAX_TOKENS = 512
 RETRIEVED_CHUNKS = 30
 """How many chunks the retriever may choose contexts from; the token budget of the bundle decides how many fit."""
 FOLLOW_UP_WORDS = 4
-"""A question of so few words ("and in Python?") is searched together with the one before it."""
+"""A question of so few words ("in Python?") is searched together with the one before it."""
+REFERRING_WORDS = 8
+"""So is one of so few that refers to something said before: "and how is it removed?". Of the 443 questions of
+tests/retrieval, each of which stands for itself, 2 would be taken for one."""
 CHARACTERS_PER_TOKEN = 16
 """A text longer than this times the most tokens is refused unread: source code has about 3 characters a token."""
 _INLINE_CHARACTERS = 4096
@@ -32,6 +35,12 @@ LEAST_TOP_P = 0.001
 """A smaller nucleus holds one token just the same, and rounds to zero in float32."""
 
 _WORD = re.compile(r"\w+")
+_REFERRING = re.compile(
+    r"^\W*(?:and|but|or|what about|а|и|но|или)\b"  # goes on
+    r"|\b(?:it|its|they|them|their|this|these|those|(?:is|was|does|did|do|can|will|about|after|before) that)\b"
+    r"|\b(?:он|она|оно|они|н?его|н?е[её]|н?их|ему|ей|ней|им|н[её]м|ними?|эт(?:от|а|о|и|ого|ой|ому|им|их|ом|у)|там)\b",
+    re.IGNORECASE,
+)
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -71,16 +80,21 @@ async def prompt_tensors(facade: Facade, body: ChatRequest, sampling: Sampling) 
 
 
 def searched(messages: Sequence[ChatMessage]) -> str:
-    """What the search looks for: the last user message, after the question it goes on from where it is that short.
+    """What the search looks for: the last user message, after the question that it goes on from if it does.
 
     "Why?" names nothing to find; with the question that it is about, it finds that question's lines.
     """
     asked = [message.text for message in messages if message.role == "user" and message.text.strip()]
     last = asked.pop()
-    if len(_WORD.findall(last)) > FOLLOW_UP_WORDS:
+    if not _goes_on(last):
         return last
-    whole = (text for text in reversed(asked) if len(_WORD.findall(text)) > FOLLOW_UP_WORDS)
+    whole = (text for text in reversed(asked) if not _goes_on(text))
     return "\n".join([*islice(whole, 1), last])
+
+
+def _goes_on(text: str) -> bool:
+    words = sum(1 for _ in islice(_WORD.finditer(text), REFERRING_WORDS + 1))
+    return words <= FOLLOW_UP_WORDS or (words <= REFERRING_WORDS and _REFERRING.search(text) is not None)
 
 
 def sampling(facade: Facade, body: ChatRequest) -> Sampling:

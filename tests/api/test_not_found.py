@@ -1,13 +1,14 @@
 """An answer that is none, on the wire and in the metrics; and what a follow-up is searched with."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from slipstream.api.requests import ChatMessage
-from slipstream.api.routes.conversation import FOLLOW_UP_WORDS, searched
+from slipstream.api.routes.conversation import FOLLOW_UP_WORDS, REFERRING_WORDS, searched
 from tests.api.scripted import HITS, Say, ScriptedTriton
 from tests.api.test_chat import ANSWER, CHAT, STREAM, stream
 
@@ -83,6 +84,23 @@ QUESTION = "Where is the retry budget of a request enforced?"
             "Which tests cover the middleware stack?",
         ),
         (("why?", "What?", "and where?"), "and where?"),
+        ((QUESTION, "There [1].", "and how is it removed?"), f"{QUESTION}\nand how is it removed?"),
+        ((QUESTION, "There [1].", "Which of them are read on start?"), f"{QUESTION}\nWhich of them are read on start?"),
+        (
+            (QUESTION, "There [1].", "Where does that happen in the code?"),
+            f"{QUESTION}\nWhere does that happen in the code?",
+        ),
+        ((QUESTION, "There [1].", "И где он после этого вызывается?"), f"{QUESTION}\nИ где он после этого вызывается?"),
+        ((QUESTION, "There [1].", "and when is it?", "Never.", "why?"), f"{QUESTION}\nwhy?"),
+        ((QUESTION, "There [1].", "How do I upload a file?"), "How do I upload a file?"),
+        (
+            (QUESTION, "There [1].", "Where is the function that parses cookies?"),
+            "Where is the function that parses cookies?",
+        ),
+        (
+            (QUESTION, "There [1].", "Как андроид читает наименование ихтиологии?"),
+            "Как андроид читает наименование ихтиологии?",
+        ),
     ],
 )
 def test_a_question_too_short_to_be_found_goes_with_the_one_before(conversation: tuple[str, ...], query: str) -> None:
@@ -93,6 +111,15 @@ def test_the_limit_is_in_words() -> None:
     short = " ".join(["word"] * FOLLOW_UP_WORDS)
     assert searched(turns(QUESTION, "There.", short)) == f"{QUESTION}\n{short}"
     assert searched(turns(QUESTION, "There.", f"{short} more")) == f"{short} more"
+    referring = " ".join(["it"] * REFERRING_WORDS)
+    assert searched(turns(QUESTION, "There.", referring)) == f"{QUESTION}\n{referring}"
+    assert searched(turns(QUESTION, "There.", f"{referring} more")) == f"{referring} more"
+
+
+def test_questions_that_stand_for_themselves_seldom_look_as_if_they_went_on() -> None:
+    lines = (Path(__file__).parents[1] / "retrieval" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
+    assert sum(searched(turns(QUESTION, "There.", text)) != text for text in texts) <= len(texts) // 100
 
 
 def test_what_the_assistant_and_the_system_said_is_not_searched() -> None:
