@@ -108,6 +108,7 @@ def build_version(
 
     Raises:
         NothingToIndex: there is no source file; what was published stays.
+        SourceNotFound, GitFailed: the place of the sources went away meanwhile; what was published stays.
         StoreUnavailable: the disk is full, another run is writing, the server does not answer.
     """
     started = time.perf_counter()
@@ -115,6 +116,7 @@ def build_version(
     skipped = Skipped()
     seen = digested(sources.files(skipped), skipped)
     if not seen.files:
+        sources.confirm()
         raise _nothing(sources, skipped)
     revisions = sources.revisions()
     history = History(store, collection, embedder.digest)
@@ -125,9 +127,12 @@ def build_version(
         base = history.nearest(seen)
         with store.writer(collection, embedder.digest, embedder.dimension, base) as writer:
             run = (indexing or Run)(writer, embedder, history.vectors, progress)
-            made = _make(
-                seen, writer, run, history, skipped, lambda: progress(1.0, "finishing"), merged(revisions), keep
-            )
+
+            def finishing() -> None:
+                sources.confirm()
+                progress(1.0, "finishing")
+
+            made = _make(seen, writer, run, history, skipped, finishing, merged(revisions), keep)
     if made is None:
         raise _nothing(sources, skipped)
     version = made.version
@@ -193,9 +198,9 @@ def _make(
     if changed:
         run.take(changed, skipped)
     digests |= run.digests
+    finishing()
     if not digests:
         return None
-    finishing()
     read = run.sources.by_file()
     final = SourceDigest()
     for file in seen.files:

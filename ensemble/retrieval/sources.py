@@ -17,6 +17,7 @@ from slipstream.ensemble.retrieval.chunk_process import ChunkProcess
 from slipstream.ensemble.retrieval.freshness.commits import revision_of
 from slipstream.ensemble.retrieval.freshness.revisions import Revision
 from slipstream.ensemble.retrieval.hits import point_id
+from slipstream.ensemble.retrieval.roots import SourceNotFound, is_there
 from slipstream.ensemble.retrieval.store import Chunk, FileKey
 from slipstream.ensemble.retrieval.walk import MAX_BYTES, Skipped, SourceFile, resolve_root, walk
 
@@ -69,6 +70,14 @@ class Sources(Protocol):
         """The commits that they are of; none outside git."""
         ...
 
+    def confirm(self) -> None:
+        """Tell files that are gone from a place that is gone: what is left of that is no version of anything.
+
+        Raises:
+            SourceNotFound, GitFailed: it is not there any more.
+        """
+        ...
+
 
 class WorkingTree(Sources):
     """What lies below the arguments of ``slipstream index`` now (see `resolve_root`).
@@ -80,6 +89,7 @@ class WorkingTree(Sources):
     def __init__(self, arguments: Sequence[str]) -> None:
         self._roots = [resolve_root(argument) for argument in arguments]
         self.names = [(name, root.path) for name, root in zip(arguments, self._roots, strict=True)]
+        self._folders = [(name, place) for name, place in self.names if place.is_dir()]
 
     def files(self, skipped: Skipped) -> Iterable[SourceFile]:
         return walk(self._roots, skipped)
@@ -87,6 +97,11 @@ class WorkingTree(Sources):
     def revisions(self) -> list[Revision]:
         found = [revision_of(root) for root in self._roots]
         return list(dict.fromkeys(revision for revision in found if revision is not None))
+
+    def confirm(self) -> None:
+        for name, place in self._folders:
+            if not is_there(place):
+                raise SourceNotFound(f"{name!r} is not there any more", "bring it back, and run this again")
 
 
 @dataclass(slots=True)

@@ -103,6 +103,10 @@ class Commits:
                     seen.add(place)
                     yield CommittedFile(start + name, place, each.root.repo, entry.size, entry.oid, blobs)
 
+    def confirm(self) -> None:
+        for each, revision in zip(self._followed, self._revisions, strict=True):
+            each.repository.check(revision.commit)
+
     def close(self) -> None:
         for blobs in self._blobs:
             blobs.close()

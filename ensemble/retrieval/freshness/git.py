@@ -5,6 +5,7 @@ Nothing here writes to the repository, takes a lock in it, or fetches what a par
 
 import os
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -83,8 +84,8 @@ class Repository:
         """
         try:
             if _text(_git(folder, "rev-parse", "--is-bare-repository")) == "true":
-                return cls(folder)
-            top, prefix = _text(_git(folder, "rev-parse", "--show-toplevel", "--show-prefix")).split("\n")
+                return cls(Path(_text(_git(folder, "rev-parse", "--absolute-git-dir"))))
+            top, prefix = (_text(_git(folder, "rev-parse", what)) for what in ("--show-toplevel", "--show-prefix"))
             return cls(Path(top), prefix)
         except GitFailed as error:
             raise NotARepository(
@@ -97,20 +98,24 @@ class Repository:
         Raises:
             GitFailed: there is no commit yet, or no repository any more.
         """
-        paths = [argument for name in _REBASING for argument in ("--git-path", name)]
+        asked = ("HEAD^{commit}", "--symbolic-full-name", "HEAD", "--show-prefix", "--absolute-git-dir")
         try:
-            lines = _text(_git(self.top, "rev-parse", *paths, "HEAD^{commit}", "--symbolic-full-name", "HEAD"))
+            told = _git(self.top, "rev-parse", *asked)
         except GitFailed as error:
             if "unknown revision" in error.message:
                 raise GitFailed(f"{self.top} has no commit yet", "commit something") from error
             raise
-        *states, commit, name = lines.split("\n")
-        branch = name.removeprefix("refs/heads/") if name.startswith("refs/heads/") else None
-        return Head(commit, branch, any((self.top / state).exists() for state in states))
+        commit, name, prefix, place = told.split(b"\n", 3)
+        if prefix:  # git looked further up
+            raise GitFailed(f"{self.top} is no repository any more", "leave it out, or bring it back")
+        state, branch = Path(_text(place)), None
+        if name.startswith(b"refs/heads/"):
+            branch = _name(name.removeprefix(b"refs/heads/"))
+        return Head(commit.decode(), branch, any((state / step).exists() for step in _REBASING))
 
     def tags(self, commit: str) -> tuple[str, ...]:
         """The tags that point at ``commit``, by name."""
-        return tuple(_text(_git(self.top, "tag", "--points-at", commit)).split())
+        return tuple(map(_name, _git(self.top, "tag", "--points-at", commit).split()))
 
     def is_dirty(self) -> bool:
         """Whether something below the folder differs from the commit, or is neither committed nor ignored."""
@@ -132,10 +137,17 @@ class Repository:
         """
         tree = f"{commit}:{self.prefix.rstrip('/')}"
         if self.prefix and not self._has(tree):
-            _git(self.top, "cat-file", "-e", f"{commit}^{{commit}}")
+            self.check(commit)
             return []
         listed = _git(self.top, "ls-tree", "-r", "-z", "-l", "--full-tree", tree)
         return [_entry(record) for record in listed.split(b"\0") if record]
+
+    def check(self, commit: str) -> None:
+        """
+        Raises:
+            GitFailed: the commit is gone, or the repository is.
+        """
+        _git(self.top, "cat-file", "-e", f"{commit}^{{commit}}")
 
     def _has(self, name: str) -> bool:
         try:
@@ -158,34 +170,51 @@ class Blobs:
     def read(self, oid: str) -> bytes:
         """
         Raises:
-            OSError: the object is missing (a partial clone, a collected one), or git went away.
+            OSError: the object is missing (a partial clone, a collected one), or git goes away again and again.
         """
+        try:
+            return self._ask(oid)
+        except _WentAway:
+            self.close()
+            return self._ask(oid)
+
+    def _ask(self, oid: str) -> bytes:
         if self._process is None:
             command = _command(self._folder, "cat-file", "--batch")
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment()
             )
         asked, told = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)
-        asked.write(oid.encode() + b"\n")
-        asked.flush()
+        with suppress(BrokenPipeError):  # reading says so too
+            asked.write(oid.encode() + b"\n")
+            asked.flush()
         return _answer(told, oid)
 
     def close(self) -> None:
         if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+            process, self._process = self._process, None
+            process.kill()
+            with suppress(BrokenPipeError):  # of what was asked and not heard
+                cast("IO[bytes]", process.stdin).close()
+            cast("IO[bytes]", process.stdout).close()
+            process.wait()
+
+
+class _WentAway(OSError):
+    """The process ended before it had answered."""
 
 
 def _answer(told: IO[bytes], oid: str) -> bytes:
     """One answer of ``cat-file --batch``: ``<oid> blob <size>``, the bytes, a line's end."""
     header = told.readline().split()
+    if not header:
+        raise _WentAway(f"git went away before it sent {oid}")
     if len(header) != 3 or not header[2].isdigit():
         raise OSError(f"git has no object {oid}")
     size = int(header[2])
     data = told.read(size + 1)
     if len(data) != size + 1:
-        raise OSError(f"git went away while it sent {oid}")
+        raise _WentAway(f"git went away while it sent {oid}")
     return data[:-1]
 
 
@@ -226,7 +255,13 @@ def _environment() -> dict[str, str]:
 
 
 def _text(output: bytes) -> str:
+    """A path."""
     return os.fsdecode(output).removesuffix("\n")
+
+
+def _name(output: bytes) -> str:
+    """Of a branch or a tag: bytes to git, while what is stored and shown has to be text."""
+    return output.decode("utf-8", "replace")
 
 
 __all__ = ["Blobs", "Entry", "GitFailed", "GitMissing", "Head", "NotARepository", "Repository"]
