@@ -6,9 +6,8 @@ is counted in characters that are not white space. Different from it, a definiti
 neighbours: its name is the best handle that a search and a citation have.
 """
 
-import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import accumulate
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from slipstream.ensemble.retrieval.definitions import Definition, outline, rows
 from slipstream.ensemble.retrieval.pages import Caveat, Page, page_of
+from slipstream.ensemble.retrieval.spans import Span, attach_tiny, sectioned, spans_of
 from slipstream.ensemble.retrieval.store import Chunk
 from slipstream.ensemble.retrieval.words import spoken
 
@@ -24,24 +24,11 @@ if TYPE_CHECKING:
 
 BUDGET = 1_200
 """Characters of a chunk that are not white space: a full one is 350 to 470 tokens of the default embedder."""
-_TINY, _TINY_WORDS = 24, 2  # characters and words
 _MANY, _CRUMB = 2_000, 40
 """Chunks of a file, and characters of each on average, where its definitions are no answers: 1 MB of ``#`` would cost
 half a million of them."""
-_BARE_HEADER = 100
-"""Characters up to which a class's first lines join its first method: a name without a docstring answers nothing."""
 
 _AFTER_BLANK, _ANYWHERE = 1_000_000, 2_000_000  # depths of a cut where the syntax offers none
-
-
-@dataclass(slots=True)
-class _Span:
-    """Rows (0-based, inclusive) that become one chunk, or several if they are too big."""
-
-    first: int
-    last: int
-    symbol: str
-    is_rest: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +89,7 @@ class _File:
         self.language = page.language
         self.lines = page.lines
         self.cumulative = [0, *accumulate(map(_size, self.lines))]
+        self.filled = [row for row, line in enumerate(self.lines) if line]
         tree = self.language.parse(page.source) if self.language and parse else None
         self.root = tree.root_node if tree else None
         self.cuts: dict[int, int] = {}
@@ -113,16 +101,16 @@ class _File:
         top = Definition(0, len(self.lines) - 1, "", 0)
         if self.root is not None and self.language is not None:
             top = outline(self.root, self.lines, self.cumulative, BUDGET, self.language)
-        parts = _sectioned(_spans(top, self.lines), self.page.sections)
+        parts = sectioned(spans_of(top, self.lines), self.page.sections)
         # Of a notebook's cells a tiny one may be pages of output away from the next.
         trimmed = self._trimmed(parts)
-        spans = list(trimmed) if self.page.sections else _attach_tiny(trimmed, self.lines)
+        spans = list(trimmed) if self.page.sections else attach_tiny(trimmed, self.lines)
         big = [span for span in spans if self.size(span.first, span.last) > BUDGET]
         if big and self.root is not None:
             self.cuts = _cuts(self.root, big, len(self.lines))
         return [chunk for span in spans for chunk in self._windows(span)]
 
-    def _trimmed(self, spans: Iterable[_Span]) -> Iterator[_Span]:
+    def _trimmed(self, spans: Iterable[Span]) -> Iterator[Span]:
         """``spans`` without blank lines at their ends, and without those that are nothing else."""
         for span in spans:
             while span.first <= span.last and not self.lines[span.first].strip():
@@ -132,7 +120,7 @@ class _File:
             if span.first <= span.last:
                 yield span
 
-    def _windows(self, span: _Span) -> Iterator[Chunk]:
+    def _windows(self, span: Span) -> Iterator[Chunk]:
         first = span.first
         while first <= span.last:
             if not self.lines[first].strip():  # a window starts with something
@@ -190,70 +178,11 @@ class _File:
         )
 
     def _empty_after(self, row: int) -> int:
-        first = row + 1
-        return next((at for at in range(first, len(self.lines)) if self.lines[at]), len(self.lines)) - first
+        at = bisect_right(self.filled, row)
+        return (self.filled[at] if at < len(self.filled) else len(self.lines)) - row - 1
 
 
-def _spans(definition: Definition, lines: list[str]) -> Iterator[_Span]:
-    """The rows of ``definition`` in order: its children's, and the rest between them under its own name."""
-    if not definition.children:
-        yield _Span(definition.first, definition.last, definition.symbol, is_rest=not definition.symbol)
-        return
-    row = definition.first
-    for child in sorted(definition.children, key=lambda child: (child.first, -child.last)):
-        if child.last < row:  # on one line with the definition before it
-            continue
-        if child.first > row:
-            is_header = bool(definition.symbol) and row == definition.first
-            if is_header and _characters(lines, row, child.first - 1) < _BARE_HEADER:
-                child.first = row
-            else:
-                yield _Span(row, child.first - 1, definition.symbol, is_rest=not is_header)
-        yield from _spans(child, lines)
-        row = child.last + 1
-    if row <= definition.last:
-        yield _Span(row, definition.last, definition.symbol, is_rest=True)
-
-
-def _sectioned(spans: Iterable[_Span], sections: Sequence[tuple[int, str]]) -> Iterator[_Span]:
-    """``spans`` with what has no symbol of its own parted where a section begins, and called by its title."""
-    starts = [row for row, _ in sections]
-    for span in spans:
-        if span.symbol or not sections:
-            yield span
-            continue
-        while span.first <= span.last:
-            at = bisect_right(starts, span.first)
-            last = min(span.last, starts[at] - 1) if at < len(starts) else span.last
-            yield _Span(span.first, last, sections[at - 1][1] if at else "", span.is_rest)
-            span.first = last + 1
-
-
-def _characters(lines: list[str], first: int, last: int) -> int:
-    return sum(len(line.strip()) for line in lines[first : last + 1])
-
-
-def _is_tiny(span: _Span, lines: list[str]) -> bool:
-    """Whether ``span`` is a closing brace, an ``else:``, a ``public:``, an ``#endif``: it finds nothing on its own."""
-    if not span.is_rest or _characters(lines, span.first, span.last) >= _TINY:
-        return False
-    return len(re.findall(r"\w+", "\n".join(lines[span.first : span.last + 1]))) <= _TINY_WORDS
-
-
-def _attach_tiny(spans: Iterable[_Span], lines: list[str]) -> list[_Span]:
-    """Tiny spans go to the span before them, or to the one after them if they come first."""
-    kept: list[_Span] = []
-    for span in spans:
-        if kept and _is_tiny(span, lines):
-            kept[-1].last = max(kept[-1].last, span.last)
-        elif kept and _is_tiny(kept[-1], lines):  # only the very first can be
-            kept[-1] = _Span(kept[-1].first, span.last, span.symbol, span.is_rest)
-        else:
-            kept.append(span)
-    return kept
-
-
-def _cuts(root: "Node", spans: list[_Span], row_count: int) -> dict[int, int]:
+def _cuts(root: "Node", spans: list[Span], row_count: int) -> dict[int, int]:
     """Rows of ``spans`` that begin with a node, with the depth of the shallowest such node.
 
     What stands right below a comment is left out: a cut would part them.

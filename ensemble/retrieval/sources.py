@@ -12,7 +12,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Protocol
 
-from slipstream.ensemble.retrieval import bm25, chunker, decoding, definitions, languages, notebooks, pages, words
+from slipstream.ensemble.retrieval import (
+    bm25,
+    chunker,
+    decoding,
+    definitions,
+    languages,
+    notebooks,
+    pages,
+    spans,
+    words,
+)
 from slipstream.ensemble.retrieval.chunk_process import ChunkProcess
 from slipstream.ensemble.retrieval.freshness.commits import revision_of
 from slipstream.ensemble.retrieval.freshness.revisions import Revision
@@ -21,7 +31,7 @@ from slipstream.ensemble.retrieval.roots import SourceNotFound, is_there
 from slipstream.ensemble.retrieval.store import Chunk, FileKey
 from slipstream.ensemble.retrieval.walk import MAX_BYTES, Skipped, SourceFile, resolve_root, walk
 
-_SHAPING = (bm25, chunker, decoding, definitions, languages, notebooks, pages, words)
+_SHAPING = (bm25, chunker, decoding, definitions, languages, notebooks, pages, spans, words)
 _BATCH_CHUNKS = 128
 """Large enough that no core waits at its end, small enough that parsing the first one is not noticed."""
 
