@@ -135,22 +135,7 @@ def build_version(
             made = _make(seen, writer, run, history, skipped, finishing, merged(revisions), keep)
     if made is None:
         raise _nothing(sources, skipped)
-    version = made.version
-    return IndexReport(
-        collection=collection,
-        version=version.version,
-        unchanged=history.current is not None and version.version == history.current.version,
-        files=len(made.files),
-        chunks=version.chunks,
-        embedded=made.embedded,
-        reused=version.chunks - made.embedded,
-        removed=made.removed,
-        skipped=skipped.left_out(),
-        caveats=skipped.caveats(),
-        empty_roots=[name for name, folder in sources.names if not _holds_any(folder, made.files)],
-        revisions=[revision.label() for revision in revisions],
-        seconds=time.perf_counter() - started,
-    )
+    return _report(made, history, sources, revisions, skipped, time.perf_counter() - started)
 
 
 class _Made(NamedTuple):
@@ -211,6 +196,32 @@ def _make(
     before = history.digests(history.current)
     version = writer.publish(final.by_file(), keep=keep, **history.facts(final), **{REVISIONS: list(revisions)})
     return _Made(version, final.files, run.embedded, len(before - digests))
+
+
+def _report(
+    made: _Made,
+    history: History,
+    sources: Sources,
+    revisions: Sequence[Revision],
+    skipped: Skipped,
+    seconds: float,
+) -> IndexReport:
+    version = made.version
+    return IndexReport(
+        collection=version.collection,
+        version=version.version,
+        unchanged=history.current is not None and version.version == history.current.version,
+        files=len(made.files),
+        chunks=version.chunks,
+        embedded=made.embedded,
+        reused=version.chunks - made.embedded,
+        removed=made.removed,
+        skipped=skipped.left_out(),
+        caveats=skipped.caveats(),
+        empty_roots=[name for name, folder in sources.names if not _holds_any(folder, made.files)],
+        revisions=[revision.label() for revision in revisions],
+        seconds=seconds,
+    )
 
 
 def _holds_any(folder: Path, files: Sequence[SourceFile]) -> bool:
