@@ -1,0 +1,89 @@
+"""What a way of searching finds, beside what the product finds: the columns that `chunking` and `embedders` print.
+
+MRR@10 of each group of queries, and its difference to the first line's with the 95% bootstrap interval. A result is
+right when its lines overlap the answer's in the right file, so larger chunks are right more often. That is why the mean
+lines of a chunk are told, and ``read``: the share of the English queries whose right chunk ends within the first 200
+lines that one would read.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipstream.ensemble.retrieval.evaluation.queries import Query
+from slipstream.ensemble.retrieval.evaluation.ranker import Ranker
+from slipstream.ensemble.retrieval.evaluation.scores import (
+    Floats,
+    Ranks,
+    as_ranks,
+    difference,
+    first_right,
+    mean,
+    reciprocal,
+)
+from slipstream.ensemble.retrieval.store import Chunk
+
+GROUPS = (("documentation", "docstring", "en"), ("questions", "question", "en"), ("Russian", "question", "ru"))
+SPLITS = ("development", "test")
+READ = 200
+_DEPTH = 100  # results, of which as many are read as have that many lines
+_WIDTH = 34
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One way's answers to all queries.
+
+    Attributes:
+        lines: of a chunk, in the mean.
+        ranks: of the first right chunk, 0 without one [queries].
+        read: lines of all chunks up to that one's end, infinite without one [queries].
+    """
+
+    name: str
+    chunks: int
+    lines: float
+    ranks: Ranks
+    read: Floats
+
+
+def outcome(name: str, ranker: Ranker, chunks: Sequence[Chunk], queries: Sequence[Query]) -> Outcome:
+    """Ask all of ``queries``, which have answers."""
+    ranks, read = [], []
+    for query in queries:
+        found = ranker.rank(query, _DEPTH)
+        rank, _ = first_right(found, query.answers)
+        ranks.append(rank)
+        read.append(sum(one.line_end - one.line_start + 1 for one in found[:rank]) if rank else np.inf)
+    lines = sum(chunk.line_end - chunk.line_start + 1 for chunk in chunks) / len(chunks)
+    return Outcome(name, len(chunks), lines, as_ranks(ranks), np.asarray(read, dtype=np.float64))
+
+
+def show(outcomes: Sequence[Outcome], queries: Sequence[Query]) -> None:
+    """Print a table for each split; every line is compared with the first."""
+    width = max(len(one.name) for one in outcomes) + 2
+    for split in SPLITS:
+        groups = [_rows(queries, split, kind, language) for _, kind, language in GROUPS]
+        heads = [f"{name} ({rows.sum()})" for (name, *_), rows in zip(GROUPS, groups, strict=True)]
+        print(f"\n{split:{width}}{'chunks':>7} {'lines':>6}  {''.join(f'{head:{_WIDTH}}' for head in heads)}read")
+        for one in outcomes:
+            cells = "".join(f"{_compared(one, outcomes[0], rows):{_WIDTH}}" for rows in groups)
+            english = groups[0] | groups[1]
+            read = f"{(one.read[english] <= READ).mean():.3f}" if english.any() else ""
+            print(f"{one.name:{width}}{one.chunks:7,} {one.lines:6.1f}  {cells}{read}")
+
+
+def _rows(queries: Sequence[Query], split: str, kind: str, language: str) -> NDArray[np.bool_]:
+    return np.asarray([(one.split, one.kind, one.language) == (split, kind, language) for one in queries])
+
+
+def _compared(one: Outcome, first: Outcome, rows: NDArray[np.bool_]) -> str:
+    if not rows.any():
+        return ""
+    gains, usual = reciprocal(one.ranks[rows]), reciprocal(first.ranks[rows])
+    if one is first:
+        return f"{mean(gains).value:.3f}"
+    more = difference(gains, usual)
+    return f"{mean(gains).value:.3f} {more.value:+.3f} ({more.low:+.3f} to {more.high:+.3f})"
