@@ -23,8 +23,9 @@ _LINES_BETWEEN = 3
 _NEAR = 8
 """Ranks by which the rest of a definition may go before other hits. Without such a bound, it took the place of better
 evidence in a small budget (`tests/benchmarks/assembly.py`)."""
-_PIECE = 1_000
-"""Characters of a single line from which it may be a piece of a longer one, whose neighbours do not continue it."""
+_PIECE = 600
+"""Characters of a single line from which it may be a piece of a longer one, whose neighbours do not continue it. The
+chunker cuts lines of more than 1,200 characters into even pieces."""
 
 _File = tuple[str, str]
 _Lines = Mapping[_File, Mapping[int, str]]

@@ -127,12 +127,8 @@ class _File:
                 first += 1
                 continue
             if self.size(first, first) > BUDGET:
-                line = self.lines[first]
-                yield from (
-                    self._chunk(first, first, span.symbol, part)
-                    for start in range(0, len(line), BUDGET)
-                    if (part := line[start : start + BUDGET]).strip()
-                )
+                pieces = _even(self.lines[first])
+                yield from (self._chunk(first, first, span.symbol, piece) for piece in pieces if piece.strip())
                 first += 1
                 continue
             end = self._window_end(first, span.last)
@@ -180,6 +176,13 @@ class _File:
     def _empty_after(self, row: int) -> int:
         at = bisect_right(self.filled, row)
         return (self.filled[at] if at < len(self.filled) else len(self.lines)) - row - 1
+
+
+def _even(line: str) -> Iterator[str]:
+    """``line`` in the fewest pieces of `BUDGET` characters, all as long as each other, so that none is a crumb."""
+    count = -(-len(line) // BUDGET)
+    for piece in range(count):
+        yield line[len(line) * piece // count : len(line) * (piece + 1) // count]
 
 
 def _cuts(root: "Node", spans: list[Span], row_count: int) -> dict[int, int]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from slipstream.ensemble.assembly import MIN_CUT_TOKENS, assemble
 from slipstream.ensemble.contracts import Hit
 from slipstream.ensemble.prompt import render_context
+from slipstream.ensemble.retrieval.chunker import chunk_file
 
 PLENTY = 10_000
 # Two files of real lines; every seventh is empty.
@@ -76,8 +77,21 @@ class TestUgly:
         assert cut.text.count("\n") < 3
 
     def test_pieces_of_one_line_are_not_the_lines_beside_it(self) -> None:
-        piece = written("x " * 600, first=1)
+        piece = written("x " * 300, first=1)
         assert places(assemble([piece, written("y", first=2)], PLENTY, words)) == [("c.py", 1, 1), ("c.py", 2, 2)]
+
+    @pytest.mark.parametrize("length", [1_201, 1_263, 2_415])
+    def test_no_piece_of_a_line_stands_for_it(self, length: int) -> None:
+        """The last one of a line that is cut every so many characters would be short enough to."""
+        file = ["def before():", "    return 1", "", "x" * length, "", "def after():", "    return 2"]
+        chunks = chunk_file("a.py", "\n".join(file).encode(), "r")
+        hits = [Hit(score=1.0, **{name: getattr(chunk, name) for name in Hit.model_fields if name != "score"})
+                for chunk in reversed(chunks)]  # fmt: skip
+        for context in assemble(hits, PLENTY, words):
+            shown = context.text.split("\n")
+            assert shown == file[context.line_start - 1 : context.line_end] or (
+                len(shown) == 1 and context.line_start == context.line_end == 4
+            )
 
     def test_a_path_of_the_same_name_in_another_repository_is_another_file(self) -> None:
         other = hit("a.py", 4, 6).model_copy(update={"repo": "fork"})

@@ -86,6 +86,18 @@ def test_deep_nesting_is_only_source(name: str, text: str) -> None:
     assert_faithful(chunks_of(name, text), text)
 
 
+@pytest.mark.parametrize("length", [BUDGET + 1, 2 * BUDGET + 15, 1_500 * BUDGET + 1])
+def test_a_line_without_end_is_cut_into_even_pieces(length: int) -> None:
+    """A short one could be taken for the whole line."""
+    line = ("0123456789" * (length // 10 + 1))[:length]
+    chunks = chunk_file("a.txt", f"first\n{line}\nlast\n".encode(), "r")[1:-1]
+    assert "".join(chunk.text for chunk in chunks) == line
+    assert {(chunk.line_start, chunk.line_end) for chunk in chunks} == {(2, 2)}
+    sizes = [len(chunk.text) for chunk in chunks]
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= BUDGET
+
+
 @pytest.mark.parametrize(("name", "piece"), [("a.py", "\\\n"), ("a.rs", 'r"'), ("a.cpp", "a<")])
 def test_source_that_takes_its_parser_minutes_is_cut_without_it(
     name: str, piece: str, monkeypatch: pytest.MonkeyPatch
