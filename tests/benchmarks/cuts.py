@@ -66,10 +66,8 @@ def with_imports(path: str, data: bytes, repo: str) -> Iterator[tuple[Chunk, str
     page = page_of(path, data)
     imports = [(row, set(re.findall(r"\w{2,}", page.lines[row])) - _NO_NAME) for row in _import_rows(page)]
     for chunk in chunk_file(path, data, repo):
-        names = set(re.findall(r"\w+", chunk.text))
-        elsewhere = [
-            row for row, bound in imports if names & bound and not chunk.line_start <= row + 1 <= chunk.line_end
-        ]
+        names, own = set(re.findall(r"\w+", chunk.text)), range(chunk.line_start - 1, chunk.line_end)
+        elsewhere = [row for row, bound in imports if names & bound and row not in own]
         above = "\n".join(page.lines[row].strip() for row in elsewhere[:_MOST_IMPORTS])
         yield chunk, spoken(f"{chunk.symbol}\n{above}\n{chunk.text}") if above else embedded_text(chunk)
 

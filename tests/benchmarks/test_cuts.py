@@ -72,7 +72,7 @@ def test_a_class_too_large_is_split_where_its_methods_begin() -> None:
 
 def test_no_cut_is_made_in_a_row_that_two_definitions_share() -> None:
     script = "function a() {\n  return 1\n} function b() {\n  return 2\n}\nfunction c() {\n  return 3\n}\n"
-    assert places(cuts.syntax(60, merged=False), script, "a.js") == [(1, 5), (6, 8)]
+    assert places(cuts.syntax(40, merged=False), script, "a.js") == [(1, 5), (6, 8)]
 
 
 def test_names_are_left_out_of_both_halves_or_of_one() -> None:
