@@ -40,7 +40,7 @@ def read_ignore(folder: Path, file: Path) -> tuple[Ignore, ...]:
         status = file.lstat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:  # git does not follow a link here either
             return ()
-        lines = file.read_text("utf-8", "replace").splitlines()
+        lines = file.read_text("utf-8-sig", "replace").split("\n")
     except OSError:
         return ()
     return (Ignore(str(folder), GitIgnoreSpec.from_lines(filter(_is_pattern, lines))),)

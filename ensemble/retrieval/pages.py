@@ -9,7 +9,9 @@ from slipstream.ensemble.retrieval.decoding import decode
 from slipstream.ensemble.retrieval.languages import CPP, C, Language, language_of
 from slipstream.ensemble.retrieval.notebooks import is_notebook, read_notebook
 
-_CPP_IN_HEADER = re.compile(rb"^\s*(?:class|namespace|template|using|public:|private:|protected:)\b", re.MULTILINE)
+_CPP_IN_HEADER = re.compile(
+    rb"^[ \t]*(?:(?:class|namespace|template|using)\b|(?:public|private|protected)[ \t]*:)", re.MULTILINE
+)
 
 _FAR = 60
 """Lines of output between two cells of a notebook beyond which a citation of both would show little but that."""

@@ -111,6 +111,7 @@ MARKDOWN_SOURCE = "---\ntitle: x\n---\nIntro.\n\n# Title\n\nText.\n\nOther\n====
         ("a.cpp", CPP_SOURCE, "cpp", "Shape Color Boxes geo Shape.twice Shape.~Shape Shape.operator== name"),
         ("a.h", C_SOURCE, "c", "node find"),
         ("b.h", CPP_SOURCE, "cpp", "Shape geo"),
+        ("c.h", "struct Box {\npublic :\n    int width() { return 1; }\n};\n", "cpp", "Box"),
         ("a.md", MARKDOWN_SOURCE, "markdown", "Title Other"),
     ],
 )

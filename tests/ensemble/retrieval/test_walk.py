@@ -257,6 +257,13 @@ def test_a_broken_line_of_gitignore_takes_no_other_with_it(tmp_path: Path) -> No
     assert walked(tmp_path) == (["a.py"], Skipped(hidden=1, ignored=1))
 
 
+def test_a_gitignore_from_windows_is_read_as_git_does(tmp_path: Path) -> None:
+    write(tmp_path, {".gitignore": "\ufeff*_a.py\r\n*_b.py\r\n", "x_a.py": "", "x_b.py": "", "x.py": ""})
+    git(tmp_path, "init", "-q")
+    listed = subprocess.check_output(["git", "-C", str(tmp_path), "ls-files", "-co", "--exclude-standard"], text=True)
+    assert walked(tmp_path)[0] == ["x.py"] == listed.split()[1:]
+
+
 def test_a_gitignore_that_is_a_link_is_not_read(tmp_path: Path) -> None:  # it may lead to a device without end
     write(tmp_path, {"rules": "*.py\n", "repo/a.py": "x = 1\n"})
     (tmp_path / "repo" / ".gitignore").symlink_to("../rules")
