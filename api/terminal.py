@@ -15,6 +15,8 @@ from slipstream import EnvironmentFault, InputError
 from slipstream.ensemble.citations import MARK, cited_numbers
 
 _UNFINISHED_MARK = re.compile(r"\[\d{0,3}$")
+# Control characters but tab and line feed, and what turns the direction of writing.
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class ServerUnreachable(EnvironmentFault):
@@ -148,17 +150,21 @@ def _whole_marks(texts: Iterator[str]) -> Iterator[str]:
 
 
 def _marked(text: str) -> Text:
-    styled = Text(text)
+    styled = Text(_spelled(text))
     styled.highlight_regex(MARK, "bold green")
     return styled
 
 
+def _spelled(text: str) -> str:
+    """``text`` with what would steer the terminal spelled out: names and answers are whatever somebody wrote."""
+    return _STEERING.sub(lambda match: repr(match[0])[1:-1], text)
+
+
 def _print_sources(console: Console, reply: Reply) -> None:
     for number, citation in zip(cited_numbers(reply.answer), reply.citations, strict=False):
-        place = f"{citation['path']}:{citation['line_start']}-{citation['line_end']}"
-        console.print(
-            Text.assemble((f"  [{number}] ", "bold green"), (place, "cyan"), (f"  {citation['symbol']}", "dim"))
-        )
+        path, symbol = (_spelled(citation[name]).replace("\n", "\\n") for name in ("path", "symbol"))
+        place = f"{path}:{citation['line_start']}-{citation['line_end']}"
+        console.print(Text.assemble((f"  [{number}] ", "bold green"), (place, "cyan"), (f"  {symbol}", "dim")))
     if not reply.usage.get("prompt_tokens", 1):
         console.print(Text("  not found in the indexed code; nothing was generated", "yellow"))
         return

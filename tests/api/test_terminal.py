@@ -20,7 +20,7 @@ from slipstream.ensemble.bundle import Bundle
 from slipstream.ensemble.contracts import encode_error
 from slipstream.settings import Settings
 from tests.api.conftest import PATIENT
-from tests.api.scripted import Drop, Fail, Say, ScriptedTriton
+from tests.api.scripted import HITS, Drop, Fail, Say, ScriptedTriton
 from tests.api.test_chat import ANSWER
 from tests.api.test_not_found import DECLINED, SENTENCE
 
@@ -54,6 +54,15 @@ async def test_the_answer_is_followed_by_its_sources(url: str, triton: ScriptedT
     assert answer == "In the бюджет 😀 [2] and [1]."
     assert sources == ["  [2] retry/loop.py:10-20  loop", "  [1] retry/budget.py:10-20  budget"]
     assert "9 tokens" in facts
+
+
+async def test_neither_answer_nor_source_can_steer_the_terminal(url: str, triton: ScriptedTriton) -> None:
+    hit = HITS["hits"][0] | {"path": "a\x1b]0;x\x07\n.py", "symbol": "f\x9b2J\u202e"}  # type: ignore[index]
+    hits = json.dumps(HITS | {"hits": [hit]})
+    triton.says(Say("a\n\x1b[2J👩\u200d💻 [1]", "stop", completion_tokens=1, hits=hits))
+    done = await ask(QUESTION, "--url", url)
+    assert "a\n\\x1b[2J👩\u200d💻 [1]\n" in done.output
+    assert "  [1] a\\x1b]0;x\\x07\\n.py:10-20  f\\x9b2J\\u202e\n" in done.output
 
 
 @pytest.mark.parametrize("cut", range(1, len("see [12]. End")))
