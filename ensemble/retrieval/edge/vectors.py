@@ -38,8 +38,14 @@ class VectorWriter:
                 self._rows.write(vector.astype("<f4", copy=False).tobytes())
 
     def close(self) -> None:
-        self._digests.close()
-        self._rows.close()
+        """
+        Raises:
+            OSError: the disk is full. Both files are closed even so.
+        """
+        try:
+            self._digests.close()
+        finally:
+            self._rows.close()
 
 
 class Vectors(Mapping[str, "NDArray[np.float32]"]):

@@ -97,7 +97,8 @@ class EdgeWriter(Writer):
             with suppress(Exception):
                 self._shard.close()
             self._shard = None
-            self._vectors.close()
+            with suppress(OSError):  # no room for what is thrown away
+                self._vectors.close()
             rmtree(self._path, ignore_errors=True)
         self._lock.release()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from slipstream.ensemble.retrieval.edge import EdgeStore
+from slipstream.ensemble.retrieval.edge.writer import EdgeWriter
 from slipstream.ensemble.retrieval.errors import CollectionNotFound, IndexDamaged, StoreUnavailable
 from slipstream.ensemble.retrieval.vector_index import DEFAULT
 from tests.ensemble.retrieval.corpus import DIMENSION, EMBEDDER, paths, point, publish, search
@@ -228,6 +229,20 @@ def test_an_index_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="cannot be written") as caught:
         store.writer("code", EMBEDDER, DIMENSION)
     assert str(tmp_path) in caught.value.remedy
+
+
+def test_a_full_disk_is_told_and_the_same_process_can_index_again(store: EdgeStore, index_dir: Path) -> None:
+    def fill(writer: EdgeWriter) -> None:
+        with Path("/dev/full").open("wb") as full:
+            for file in (writer._vectors._digests, writer._vectors._rows):
+                os.dup2(full.fileno(), file.fileno())
+        writer.upsert([point("a.py")])
+        writer.publish()
+
+    with store.writer("code", EMBEDDER, DIMENSION) as writer, pytest.raises(StoreUnavailable, match="No space left"):
+        fill(writer)
+    assert {path.name for path in (index_dir / "code").iterdir()} == {"WRITER.lock"}
+    publish(store, [point("a.py")])
 
 
 def test_strangers_in_the_index_folder_are_no_collections(store: EdgeStore, index_dir: Path) -> None:
