@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipstream import InputError
+from slipstream import EnvironmentFault, InputError
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.embedder import Embedder
 from slipstream.ensemble.retrieval.distributed.cluster import Workforce, connected, installed_ray
-from slipstream.ensemble.retrieval.distributed.worker import Assignment, KnownVectors, ShareReport
+from slipstream.ensemble.retrieval.distributed.worker import Assignment, KnownVectors, ShareReport, WorkerUnfit
+from slipstream.ensemble.retrieval.roots import is_there
 from slipstream.ensemble.retrieval.server.writer import ServerWriter
 from slipstream.ensemble.retrieval.sources import SourceDigest, shaping_code
 from slipstream.ensemble.retrieval.store import Writer
@@ -29,6 +30,10 @@ _SHARES_PER_WORKER = 8
 
 class ServerNeeded(InputError):
     """The embedded index belongs to one process."""
+
+
+class SharesIncomplete(EnvironmentFault):
+    """What is on the server is not what the workers made."""
 
 
 class DistributedRun:
@@ -51,6 +56,7 @@ class DistributedRun:
             embedder={path.name: path.read_bytes() for path in sorted(embedder_dir.iterdir())},
             shaping_code=shaping_code(),
         )
+        self._writer = writer
         self._workforce = workforce
         self._known = KnownVectors.of(known)
         self._progress = progress
@@ -64,6 +70,8 @@ class DistributedRun:
         Raises:
             RayMissing, ClusterUnavailable: before anything was handed out.
             WorkerLost: a share was tried three times.
+            WorkerUnfit: a worker does not see the sources.
+            SharesIncomplete: the server does not hold what the workers wrote, and nothing else.
             SlipstreamError: what a worker raised.
         """
         reports: dict[int, ShareReport] = {}
@@ -71,11 +79,13 @@ class DistributedRun:
         with connected(self._workforce) as cluster:
             parts = shares(files, cluster.workers * _SHARES_PER_WORKER)
             for number, report in cluster.run(self._assignment, self._known, parts):
+                _check_seen(report)
                 reports[number] = report
                 done += sum(file.size for file in parts[number])
                 self._progress(done / total, f"{len(reports)} of {len(parts)} shares")
         for number in range(len(parts)):  # in the order of the walk, as one process would have read them
             self._add(reports[number], skipped)
+        self._check_whole()
 
     def _add(self, report: ShareReport, skipped: Skipped) -> None:
         for file, content in zip(report.files, report.contents, strict=True):
@@ -84,6 +94,29 @@ class DistributedRun:
         self.embedded += report.embedded
         self.reused += report.reused
         skipped.update(report.skipped)
+
+    def _check_whole(self) -> None:
+        """A worker that died may have written chunks of a file that was another one when the next worker read it."""
+        written, held = self.embedded + self.reused, self._writer.count()
+        if held != written:
+            raise SharesIncomplete(
+                f"the server holds {held:,} chunks where the workers made {written:,} of the files as they are now",
+                "Run this again; nothing was published.",
+            )
+
+
+def _check_seen(report: ShareReport) -> None:
+    """What is gone is gone for all; what is here alone was to be there too.
+
+    Raises:
+        WorkerUnfit: the sources are at another place on the worker's machine.
+    """
+    hidden = next(filter(is_there, report.unseen), None)
+    if hidden is not None:
+        raise WorkerUnfit(
+            f"{report.host} does not see {hidden}",
+            "Put the sources at the same path on every machine, on a shared file system for example.",
+        )
 
 
 def distributed(

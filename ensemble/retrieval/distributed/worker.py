@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from slipstream import EnvironmentFault, __version__
 from slipstream.ensemble.embedder import Embedder
 from slipstream.ensemble.retrieval.index import Run
+from slipstream.ensemble.retrieval.roots import is_there
 from slipstream.ensemble.retrieval.server.writer import ServerShare
 from slipstream.ensemble.retrieval.sources import shaping_code
 from slipstream.ensemble.retrieval.store import VersionInfo
@@ -64,7 +65,11 @@ class KnownVectors:
 
 @dataclass(frozen=True, slots=True)
 class ShareReport:
-    """What became of a share: the files that were chunked with the sha256 of each, in order, and what was left out."""
+    """What became of a share: the files that were chunked with the sha256 of each, in order, and what was left out.
+
+    ``unseen`` is what is not on the worker's machine, whose name is ``host``: folders of files, and the files if none
+    of them is there, as where a disk is not mounted.
+    """
 
     files: list[SourceFile]
     contents: list[str]
@@ -72,6 +77,8 @@ class ShareReport:
     embedded: int
     reused: int
     skipped: Skipped
+    host: str
+    unseen: list[Path]
 
 
 class ShareIndexer:
@@ -95,7 +102,14 @@ class ShareIndexer:
         with TemporaryDirectory(prefix="slipstream-embedder-") as folder:
             for name, data in self._assignment.embedder.items():
                 (Path(folder) / name).write_bytes(data)
-            return Embedder(Path(folder), self._threads)  # reads all of it now
+            embedder = Embedder(Path(folder), self._threads)  # reads all of it now
+        if embedder.digest != self._assignment.version.embedder_digest:
+            raise WorkerUnfit(
+                f"the embedder {embedder.digest[:12]} came to {socket.gethostname()}, and the version's is "
+                f"{self._assignment.version.embedder_digest[:12]}",
+                "Leave the bundle as it is while its embedder is in use; slipstream verify looks it over.",
+            )
+        return embedder
 
     @cached_property
     def _part(self) -> ServerShare:
@@ -105,16 +119,25 @@ class ShareIndexer:
         """Chunk, embed and write ``files``. To do it again, after a worker was lost, changes nothing.
 
         Raises:
-            WorkerUnfit: chunker, terms or grammars here are not the coordinator's, or the sources are at another place.
+            WorkerUnfit: chunker, terms, grammars or embedder here are not the coordinator's.
             StoreUnavailable: the server does not answer, or the version is gone.
         """
-        missing = [file for file in files if not file.absolute.exists()]
-        if missing and len(missing) == len(files):
-            raise WorkerUnfit(
-                f"{socket.gethostname()} does not see {missing[0].absolute}",
-                "Put the sources at the same path on every machine, on a shared file system for example.",
-            )
         skipped = Skipped()
         run = Run(self._part, self._embedder, self._known, lambda share, doing: None)
         run.take(files, skipped)
-        return ShareReport(run.sources.files, run.sources.contents, run.digests, run.embedded, run.reused, skipped)
+        return ShareReport(
+            files=run.sources.files,
+            contents=run.sources.contents,
+            digests=run.digests,
+            embedded=run.embedded,
+            reused=run.reused,
+            skipped=skipped,
+            host=socket.gethostname(),
+            unseen=_unseen(files),
+        )
+
+
+def _unseen(files: Sequence[SourceFile]) -> list[Path]:
+    places = [file.absolute for file in files]
+    folders = [folder for folder in dict.fromkeys(place.parent for place in places) if not is_there(folder)]
+    return folders + ([] if any(map(is_there, places)) else places)

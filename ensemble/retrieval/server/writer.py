@@ -89,11 +89,16 @@ class ServerWriter(ServerShare, Writer):
     def remove(self, files: Sequence[FileKey]) -> None:
         """There is nothing to remove: it started empty."""
 
+    def count(self) -> int:
+        """The chunks that are in it, whoever wrote them."""
+        with self._connection.reaching() as client:
+            return int(client.count(self._physical, exact=True).count)
+
     def publish(self, contents: Mapping[FileKey, str] | None = None, *, keep: int = 2, **facts: Any) -> VersionInfo:
         self._check_open()
         with self._connection.reaching() as client:
             _wait_indexed(client, self._physical)
-            chunks = client.count(self._physical, exact=True).count
+        chunks = self.count()
         self._info = replace(self._info, chunks=chunks, facts={**self._info.facts, **facts})
         self._connection.publish(self._info, keep)
         self._open = False

@@ -154,12 +154,6 @@ def test_a_worker_with_another_chunker_is_refused(server: tuple[str, FakeQdrant]
         worker.take([SourceFile("here.py", folder, "r", 1)])
 
 
-def test_a_worker_that_does_not_see_the_sources_says_so(server: tuple[str, FakeQdrant], folder: Path) -> None:
-    worker = ShareIndexer(assignment(server[0], folder), NOTHING_KNOWN, 1)
-    with pytest.raises(WorkerUnfit, match=r"does not see /0\.py"):
-        worker.take(files_of(1, 1))
-
-
 def test_a_share_that_is_done_twice_is_there_once(
     server: tuple[str, FakeQdrant], folder: Path, forest: list[Path]
 ) -> None:
