@@ -60,10 +60,15 @@ def resolve_root(argument: str) -> Root:
 
 
 def prefixes(roots: Sequence[Root]) -> list[str]:
-    """What paths of each root begin with: nothing for one root, else its folder's name, longer where two share one."""
+    """What paths of each root begin with: nothing for one root, else its folder's name, longer where two share one.
+
+    A byte of a name that is not Unicode is spelled out, as ``\\xe9``.
+    """
     if len(roots) == 1:
         return [""]
-    parts = [root.folder.parts for root in roots]
+    parts = [
+        tuple(os.fsencode(part).decode("utf-8", "backslashreplace") for part in root.folder.parts) for root in roots
+    ]
     taken = [1] * len(roots)
     while True:
         names = ["/".join(part[-count:]).lstrip("/") + "/" for part, count in zip(parts, taken, strict=True)]

@@ -291,6 +291,12 @@ def test_several_roots_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     assert walked(tmp_path / "one", tmp_path / "two")[0] == ["one/a.py", "two/a.py"]
 
 
+def test_a_folder_whose_name_is_not_unicode_can_be_one_of_several_roots(tmp_path: Path) -> None:
+    folders = [Path(os.fsdecode(bytes(tmp_path) + name)) for name in (b"/caf\xe9", b"/caf\xe8", b"/plain")]
+    paths, skipped = walked(*(write(folder, {"a.py": ""}) for folder in folders))
+    assert (paths, skipped) == (["caf\\xe9/a.py", "caf\\xe8/a.py", "plain/a.py"], Skipped())
+
+
 def test_folders_of_one_name_get_longer_prefixes(tmp_path: Path) -> None:
     write(tmp_path, {"one/src/a.py": "", "two/src/a.py": "", "lib/a.py": ""})
     paths, _ = walked(tmp_path / "one" / "src", tmp_path / "two" / "src", tmp_path / "lib")
