@@ -19,6 +19,8 @@ from slipstream.ensemble.retrieval.store import Chunk
 READY = b"ready"
 _LENGTHS = struct.Struct(">II")
 _FIELDS = ("path", "language", "symbol", "line_start", "line_end", "text", "repo", "digest", "empty_after")
+CPU_S = 150
+"""Processor time for one file, more than `chunk_process` waits: the end of a process whose parent was killed."""
 _MEMORY_BYTES = 3 << 30
 """Address space: nine files of ten need 50 MB, one of 200,000 lines 400 MB, and the ugliest megabyte tried 1.4 GB."""
 
@@ -62,7 +64,17 @@ def main() -> None:
     while (request := read_frame(sys.stdin.buffer)) is not None:
         head, data = request
         path, repo = json.loads(head)
+        _end_after(CPU_S)
         write_frame(answers, *packed(cut_file(path, data, repo)))
+
+
+def _end_after(seconds: int) -> None:
+    """Have the system end this process when it has used so much more processor time."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    wanted = int(used.ru_utime + used.ru_stime) + 1 + seconds
+    if most == resource.RLIM_INFINITY or wanted < most:
+        resource.setrlimit(resource.RLIMIT_CPU, (wanted, most))
 
 
 if __name__ == "__main__":

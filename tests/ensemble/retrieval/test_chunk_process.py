@@ -1,6 +1,8 @@
 """Source that brings a grammar down, or keeps it for ever, costs its own symbols and nothing else."""
 
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from slipstream.ensemble.retrieval import chunk_process
 from slipstream.ensemble.retrieval.chunk_process import ChunkingUnavailable, ChunkProcess
+from slipstream.ensemble.retrieval.chunk_worker import READY, read_frame, write_frame
 from slipstream.ensemble.retrieval.chunker import cut_file
 from slipstream.ensemble.retrieval.edge import EdgeStore
 from tests.ensemble.retrieval.indexing import Recorder, function, run, write
@@ -72,6 +75,16 @@ def test_the_process_ends_with_its_block() -> None:
         child = process._process
     assert child is not None
     assert child.returncode == 0
+
+
+def test_a_process_whose_parent_was_killed_does_not_go_on_for_ever() -> None:
+    script = "from slipstream.ensemble.retrieval import chunk_worker as w; w.CPU_S = 1; w.main()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert read_frame(process.stdout) == (READY, b"")
+        write_frame(process.stdin, b'["a.rs", "repo"]', ENDLESS.encode() * 10)
+        assert process.wait(60) == -signal.SIGXCPU
 
 
 def test_modules_in_the_folder_of_the_call_are_not_run(
