@@ -122,7 +122,8 @@ def load(cache_dir: Path, embedder: Embedder, real: int = REAL) -> Corpus:
     cosines = np.clip(np.einsum("ij,ij->i", originals, renamed), -1, 1)
     aside = renamed - cosines[:, np.newaxis] * originals
     lengths = np.linalg.norm(aside, axis=1)
-    return Corpus(chunks, kept["vectors"], names, cosines, (aside / lengths[:, np.newaxis])[lengths > 0])
+    moved = lengths > 0  # a chunk without any of the names stays where it is
+    return Corpus(chunks, kept["vectors"], names, cosines, aside[moved] / lengths[moved, np.newaxis])
 
 
 def real_chunks(count: int) -> list[Chunk]:
