@@ -76,6 +76,10 @@ def test_no_path_can_look_like_a_citation(path: str) -> None:
     assert cited_numbers(not_found("Where?", result(hit(path)))) == []
 
 
+def test_however_sure_a_search_is_nothing_is_no_find() -> None:
+    assert not is_found(result(confidence=1.0), 0.5)
+
+
 @pytest.mark.parametrize("least", [0.0, 0.2, 1.0])
 def test_zero_declines_nothing(least: float) -> None:
     assert is_found(result(confidence=0.0), least) is (least == 0)

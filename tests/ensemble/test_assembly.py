@@ -61,6 +61,25 @@ class TestUgly:
         forgotten = hit("a.py", 1, 6).model_copy(update={"empty_after": 0})
         assert len(assemble([forgotten, hit("a.py", 8, 9)], PLENTY, words)) == 2
 
+    def test_many_empty_lines_are_not_filled_in_though_the_index_knows_them(self) -> None:
+        before = written("def f():\n    pass").model_copy(update={"empty_after": 5})
+        assert places(assemble([before, written("def g():\n    pass", first=8)], PLENTY, words)) == [
+            ("c.py", 1, 2),
+            ("c.py", 8, 9),
+        ]
+
+    def test_a_form_feed_or_another_line_separator_begins_no_line(self) -> None:
+        before, after = written("a\x0cb\u2028c\x85d\ne\x0b\x1cf"), written("g", first=3)
+        (joined,) = assemble([before, after], PLENTY, words)
+        assert (joined.line_start, joined.line_end, joined.text) == (1, 3, f"{before.text}\ng")
+
+    def test_what_is_joined_does_not_reach_into_a_context_whose_lines_are_not_known(self) -> None:
+        cells = hit("a.py", 5, 20).model_copy(update={"text": "one\ntwo"})
+        assert places(assemble([hit("a.py", 1, 3), cells, hit("a.py", 3, 6)], PLENTY, words)) == [
+            ("a.py", 1, 3),
+            ("a.py", 5, 20),
+        ]
+
     def test_the_same_lines_with_another_text_are_not_joined(self) -> None:
         changed = hit("a.py", 3, 5).model_copy(update={"text": "x\ny\nz"})
         assert places(assemble([hit("a.py", 1, 4), changed], PLENTY, words)) == [("a.py", 1, 4)]
@@ -110,6 +129,12 @@ class TestDistinct:
         other = written("def stop(self):\n    self.pool.close()\n    return self", "other.py")
         assert len(assemble([one, other], PLENTY, words)) == 2
 
+    def test_functions_with_half_of_their_lines_in_common_both_stay(self) -> None:
+        shared = [f"    value_{number} = compute({number})" for number in range(12)]
+        one, other = ([f"    {name}_{number}({number}, flag)" for number in range(4)] for name in ("read", "send"))
+        hits = [written("\n".join([*shared, *own]), f"{own[0].strip()[:4]}.py") for own in (one, other)]
+        assert places(assemble(hits, PLENTY, words)) == [("read.py", 1, 16), ("send.py", 1, 16)]
+
 
 class TestJoined:
     def test_methods_one_below_the_other_are_one_context(self) -> None:
@@ -129,12 +154,31 @@ class TestJoined:
         room = words(render_context(1, hit("a.py", 8, 20)))
         assert places(assemble(hits, room, words)) == [("a.py", 8, 20)]
 
+    def test_of_a_definition_the_nearest_lines_go_first(self) -> None:
+        hits = [hit("a.py", 1, 13, "long"), hit("a.py", 29, 34, "long"), hit("a.py", 15, 20, "long")]
+        room = words(render_context(1, hit("a.py", 1, 20)))
+        assert places(assemble(hits, room, words)) == [("a.py", 1, 20)]
+
+    def test_what_has_no_name_is_no_definition(self) -> None:
+        hits = [hit("a.py", 8, 13), hit("b.py", 1, 13), hit("a.py", 15, 20)]
+        room = words(render_context(1, hits[0])) + words(render_context(2, hits[1]))
+        assert places(assemble(hits, room, words)) == [("a.py", 8, 13), ("b.py", 1, 13)]
+
 
 class TestBudget:
     def test_the_last_context_is_cut_at_a_line(self) -> None:
         (cut,) = assemble([hit("a.py", 1, 40)], 100, words)
         assert cut.text.split("\n") == FILES["a.py"][: cut.line_end]
         assert 1 < cut.line_end < 40
+
+    def test_nothing_worse_is_put_behind_a_cut(self) -> None:
+        """What is left of the budget belongs to the better evidence, and is less than a line of it."""
+        long, short = hit("a.py", 1, 40), hit("b.py", 1, 1)
+        (cut,) = assemble([long], 100, words)
+        left = 100 - words(render_context(1, cut))
+        short = short.model_copy(update={"text": "x"})
+        assert words(render_context(2, short)) <= left
+        assert assemble([long, short], 100, words) == [cut]
 
     def test_a_cut_does_not_end_in_empty_lines(self) -> None:
         (cut,) = assemble([hit("a.py", 1, 40)], words(render_context(1, hit("a.py", 1, 14))), words)

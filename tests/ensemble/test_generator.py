@@ -134,6 +134,7 @@ class TestStream:
         sink = ask(generator, hits=hits(1))
         ids = tokenizer.encode("yes no")
         runtime.emit("a", ids[0])
+        wait_until(lambda: len(sink.responses) == 1)
         runtime.emit("a", *ids[1:])
         runtime.emit("a", finish="length")
         last = sink.wait().responses[-1]
@@ -170,6 +171,14 @@ class TestStream:
             runtime.emit("a", token)
         runtime.emit("a", finish="stop")
         assert sink.wait().text == "yes [2] no."
+
+    @pytest.mark.parametrize("text", ["yes [", "yes [2", "yes ", "`yes [no", "[1] no ["])
+    def test_what_might_have_become_a_mark_leaves_at_the_end(
+        self, generator: Generator, runtime: ScriptedRuntime, tokenizer: ChatTokenizer, text: str
+    ) -> None:
+        sink = ask(generator, hits=hits(2))
+        runtime.emit("a", *tokenizer.encode(text), finish="length")
+        assert sink.wait().text == text
 
     def test_without_contexts_marks_are_the_models_own_business(
         self, generator: Generator, runtime: ScriptedRuntime, tokenizer: ChatTokenizer
@@ -309,6 +318,13 @@ class TestNotFound:
         generator.submit(Question("a", [], Sampling(max_tokens=100), (" END",), self.declined()), sink)
         (response,) = sink.responses
         assert (response.text, response.finish_reason) == ("yes no", "stop")
+        assert response.completion_tokens == len("yes no")
+
+    def test_a_stop_string_before_the_limit_is_what_ended_it(self, generator: Generator) -> None:
+        sink = Collected()
+        generator.submit(Question("a", [], Sampling(max_tokens=8), (" no",), self.declined()), sink)
+        (response,) = sink.responses
+        assert (response.text, response.finish_reason) == ("yes", "stop")
 
     def test_half_a_stop_string_at_the_end_withholds_nothing(self, generator: Generator) -> None:
         sink = Collected()

@@ -85,6 +85,7 @@ def test_code_stays_possible(runtime: OpenVinoRuntime) -> None:
     assert re.search(r"Dict\[str", CODE.sub("`", written))
     assert re.search(r"\[\W*word", CODE.sub("`", written))
     assert "да" in written
+    assert "f(x)[" in CODE.sub("`", written)
 
 
 def test_no_contexts_no_grammar() -> None:

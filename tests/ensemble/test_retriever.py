@@ -144,6 +144,14 @@ class TestPrompt:
         assert len(found.prompt_ids) + 900 <= CONTEXT_LENGTH
         assert found.result.hits
 
+    def test_a_window_that_is_nearly_full_shortens_the_context_rather_than_to_leave_it_out(
+        self, tokenizer: ChatTokenizer
+    ) -> None:
+        bare = len(retriever(tokenizer, []).retrieve([1.0], QUESTION, REQUEST, 1).prompt_ids)
+        found = retriever(tokenizer, [hit(lines=90)]).retrieve([1.0], QUESTION, REQUEST, CONTEXT_LENGTH - bare - 200)
+        (cut,) = found.result.hits
+        assert 10 < cut.line_end < 90
+
     def test_overlapping_lines_are_shown_once(self, tokenizer: ChatTokenizer) -> None:
         hits = [hit(start=1, lines=5), hit(start=5, lines=5), hit(start=6, lines=2)]
         found = retriever(tokenizer, hits).retrieve([1.0], QUESTION, REQUEST, 10)

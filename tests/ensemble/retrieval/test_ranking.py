@@ -68,8 +68,9 @@ def test_nothing_found_is_no_hit() -> None:
 
 
 def test_equal_scores_are_ordered_by_place_also_at_the_end_of_the_list() -> None:
-    cosines = {name: 0.5 + 1e-8 * at for at, name in enumerate("hgfedcba")}
-    assert order(Known(cosines, {}), 3) == ["a", "b", "c"]
+    for names in ("hgfedcba", "abcdefgh"):
+        cosines = {name: 0.5 + 1e-8 * at for at, name in enumerate(names)}
+        assert order(Known(cosines, {}), 3) == ["a", "b", "c"]
     assert len({hit.score for hit in rank(Known(cosines, {}), 3, CHUNKS).hits}) == 1
 
 

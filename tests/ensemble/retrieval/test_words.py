@@ -88,3 +88,4 @@ def test_other_equivalents_weigh_less() -> None:
     weights = stem_weights("запрос")
     assert weights["request"] == weights["запрос"] == 1.0
     assert 0 < weights["queri"] < 1
+    assert stem_weights("запрос query")["queri"] == 1.0
