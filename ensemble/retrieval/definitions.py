@@ -21,6 +21,7 @@ _FUNCTIONS = frozenset(
 )
 _NAME_FIELDS = ("name", "declarator", "left", "key", "property", "type")
 _TEMPLATE_ARGUMENTS = re.compile(r"<[^<>]*>(?=::|$)")
+_RECEIVER_TYPE = re.compile(r"(\w+) ?(?:\[[^\]]*\])? ?,? ?\)$")
 _MAX_NAME = 120  # characters; a Markdown heading can be a paragraph
 
 
@@ -137,14 +138,19 @@ def qualified_name(node: "Node") -> str:
         return ""
     name = " ".join(named.text.decode("utf-8", "replace").split())
     name = _TEMPLATE_ARGUMENTS.sub("", name).replace("::", ".").strip("\"'.")
-    receiver = node.child_by_field_name("receiver")
-    if (
-        receiver is not None
-        and receiver.text is not None
-        and (owner := re.search(r"(\w+)\s*(?:\[[^\]]*\])?\s*,?\s*\)$", receiver.text.decode("utf-8", "replace")))
-    ):
-        name = f"{owner[1]}.{name}"
+    if owner := _receiver(node):
+        name = f"{owner}.{name}"
     return name[:_MAX_NAME]
+
+
+def _receiver(node: "Node") -> str:
+    """The type that a Go method belongs to, empty if it names none within reason."""
+    receiver = node.child_by_field_name("receiver")
+    if receiver is None or receiver.text is None:
+        return ""
+    text = " ".join(receiver.text.decode("utf-8", "replace").split())
+    owner = _RECEIVER_TYPE.search(text[-2 * _MAX_NAME :])  # its time grows with the square of the length
+    return owner[1] if owner else ""
 
 
 def _name_node(node: "Node") -> "Node | None":

@@ -38,3 +38,12 @@ def test_what_is_cut_without_its_parser_takes_no_time(name: str, text: str) -> N
     assert time.process_time() - started < 6  # half a second; some of these took hours
     if name != "a.ipynb" and "\udcff" not in text:
         assert_faithful(cut.chunks, text)
+
+
+@pytest.mark.parametrize("between", ["x" * 100_000, " " * 100_000], ids=["word", "space"])
+def test_a_method_whose_type_is_pages_long_is_cut_as_others_are(between: str) -> None:
+    text = f"package a\n\nfunc (s {between} T) Run() error {{\n\treturn nil\n}}\n\nfunc (l *List) Push() {{}}\n"
+    started = time.process_time()
+    cut = cut_file("a.go", text.encode(), "repo")
+    assert time.process_time() - started < 3
+    assert "List.Push" in [chunk.symbol for chunk in cut.chunks]
