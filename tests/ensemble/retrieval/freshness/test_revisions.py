@@ -1,11 +1,15 @@
 """Asking for a revision, and how many of them stay."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from slipstream.ensemble.contracts import SearchRequest
 from slipstream.ensemble.retrieval.edge import EdgeStore
+from slipstream.ensemble.retrieval.edge.versions import CollectionFolder
 from slipstream.ensemble.retrieval.freshness.revisions import Revision, RevisionNotFound, find, merged, retained
+from slipstream.ensemble.retrieval.search import Searcher
 from slipstream.ensemble.retrieval.store import VersionInfo
 from tests.ensemble.retrieval.freshness.repositories import Follower, GitRepository
 from tests.ensemble.retrieval.indexing import NAME, Recorder, function, run
@@ -91,6 +95,31 @@ def test_the_last_revisions_stay(repository: GitRepository, index: EdgeStore, em
         with pytest.raises(RevisionNotFound):
             follower.find("number", commit)
     assert len(list((index._index_dir / NAME).glob("2*"))) == 3
+
+
+def test_of_the_revisions_that_were_asked_for_the_last_two_stay_open(
+    repository: GitRepository, index: EdgeStore, embedder: Recorder
+) -> None:
+    follower = Follower(index, embedder, repository.path)
+    commits = []
+    for number in range(4):
+        commits.append(repository.commit({"n.py": function(f"number_{number}")}))
+        follower.changed()
+    versions = [info.version for info in reversed(index.versions(NAME))]
+    folder = CollectionFolder(index._index_dir, NAME)
+
+    def is_open(version: str) -> bool:
+        lock = folder.reader_lock(version)
+        free = lock.acquire()
+        lock.release()
+        return not free
+
+    with closing(Searcher(index, embedder.digest)) as searcher:
+        for asked, open_then in (((0, 1, 2), [1, 2]), ((1, 0), [0, 1]), ((3,), [0, 1, 3])):
+            for number in asked:
+                request = SearchRequest(query="number", collection=NAME, revision=commits[number])
+                assert searcher.search(request, embedder.embed(["number"])[0]).index_version == versions[number]
+            assert [number for number in range(4) if is_open(versions[number])] == open_then
 
 
 def test_a_plain_run_remembers_the_commit_and_whether_the_tree_differs(
