@@ -61,12 +61,20 @@ def _decoded(data: bytes) -> tuple[str, bool]:
 
 
 def _as_declared(data: bytes) -> str | None:
-    """The text in the encoding that one of the first lines names; None if none does, or it is not in it."""
+    """The text in the encoding that one of the first lines names; None if none does, or it cannot be in it.
+
+    It is not in one where the declaration would read otherwise, or a line would end elsewhere: an encoding of escapes
+    makes lines that no editor shows.
+    """
     match = _DECLARED.search(b"\n".join(data[:1_000].splitlines()[:_DECLARING_LINES]))
+    if match is None or b"escape" in match[1].lower():
+        return None
     try:
-        return None if match is None else data.decode(match[1].decode("ascii"))
+        text = data.decode(match[1].decode("ascii"))
     except (LookupError, ValueError):  # no such encoding, none of text, or not what it is in
         return None
+    ends = text.count("\n") == data.count(b"\n") and text.count("\r") == data.count(b"\r")
+    return text if ends and match[0].decode("ascii") in text else None
 
 
 def _guess(data: bytes) -> str:

@@ -40,6 +40,13 @@ def test_a_declared_encoding_is_believed_if_it_fits() -> None:
     assert decode("# coding: base64\n# é\n".encode("latin-1")) == ("# coding: base64\n# é\n", True)
 
 
+@pytest.mark.parametrize("encoding", ["unicode_escape", "utf-16-le", "cp037"])
+def test_a_declared_encoding_that_would_move_lines_or_itself_is_not_believed(encoding: str) -> None:
+    text = f"# coding: {encoding}\nEND = '\\n\\n'\n# größer als üblich é\n"
+    data = text.encode("latin-1") + b"#" * (-len(text) % 2)  # so that two bytes to a letter come out even
+    assert decode(data)[0].startswith(text)
+
+
 def test_a_broken_byte_costs_one_character_of_utf_8_and_not_the_others() -> None:
     assert decode(RUSSIAN.encode() + b"# \xff\n") == (RUSSIAN + "# \ufffd\n", True)
 
