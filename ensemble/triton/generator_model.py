@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from slipstream.engines.protocols import Sampling
-from slipstream.ensemble.generator import Generator, Question, Refusal, Response
+from slipstream.ensemble.generation import Question, Refusal, Response
+from slipstream.ensemble.generator import Generator
 from slipstream.ensemble.triton import tensors
 from slipstream.ensemble.triton.parent import exit_with_parent
 

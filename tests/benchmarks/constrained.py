@@ -29,7 +29,8 @@ from slipstream.ensemble.bundle import Bundle, find_bundle
 from slipstream.ensemble.citations import cited_numbers
 from slipstream.ensemble.contracts import ErrorCode, Hit, SearchRequest, SearchResult
 from slipstream.ensemble.embedder import Embedder
-from slipstream.ensemble.generator import Generator, Question, Response
+from slipstream.ensemble.generation import Question, Response
+from slipstream.ensemble.generator import Generator
 from slipstream.ensemble.grammar import citing_grammar
 from slipstream.ensemble.retrieval.search import Searcher
 from slipstream.ensemble.retrieval.stores import open_store

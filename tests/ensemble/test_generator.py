@@ -8,7 +8,8 @@ import pytest
 
 from slipstream.engines.protocols import Sampling
 from slipstream.ensemble.contracts import ErrorCode, Evidence, Hit, SearchResult
-from slipstream.ensemble.generator import Generator, Question, Refusal, Response
+from slipstream.ensemble.generation import Question, Refusal, Response
+from slipstream.ensemble.generator import Generator
 from slipstream.ensemble.grammar import citing_grammar
 from slipstream.ensemble.tokenizer import ChatTokenizer
 from tests.ensemble.fake_runtime import ScriptedRuntime

@@ -1,0 +1,54 @@
+"""What the generator is asked, what it answers, and where its answers go."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from slipstream.engines.protocols import Sampling
+from slipstream.ensemble.contracts import ErrorCode
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One response of the generator model; the last one has a ``finish_reason``."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    hits: str
+
+
+class Refusal(Exception):
+    """A request that is not taken, in the terms of `contracts.encode_error`."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code: ErrorCode = code
+
+
+class Sink(Protocol):
+    """Where the responses of one generation go."""
+
+    def send(self, response: Response) -> None:
+        """Deliver one response; the one with a finish reason is the last."""
+        ...
+
+    def fail(self, code: ErrorCode, message: str) -> None:
+        """End with an error."""
+        ...
+
+    def is_gone(self) -> bool:
+        """Whether the client left, as far as Triton tells (it does not inside an ensemble)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request to the generator. ``hits`` is the retriever's JSON, empty when the prompt has no contexts."""
+
+    generation_id: str
+    prompt_ids: Sequence[int]
+    sampling: Sampling
+    stop: Sequence[str] = ()
+    hits: str = ""
