@@ -14,6 +14,7 @@ from functools import lru_cache
 from hashlib import blake2b
 
 from slipstream.ensemble.retrieval.question import stem_weights
+from slipstream.ensemble.retrieval.roles import is_test
 from slipstream.ensemble.retrieval.store import Chunk, SparseVector
 from slipstream.ensemble.retrieval.words import stems
 
@@ -25,8 +26,11 @@ SYMBOL, PATH = 3, 1
 AVERAGE_TERMS = 80.0
 
 # Raise it when a question's words would miss those of chunks that were indexed before: other stems, fields or ids.
-FORMAT = 2
+FORMAT = 3
 FORMAT_FACT = "terms"
+
+_TEST = "test"
+_OF_TESTS = "\0tests"  # no text has such a word
 
 _SUFFIX = re.compile(r"\.\w+$")
 
@@ -38,17 +42,35 @@ def term_id(term: str) -> int:
 
 
 def encode_document(chunk: Chunk) -> SparseVector:
-    """A chunk's term ids, ascending, with their saturated frequencies; empty for one without words."""
+    """A chunk's term ids, ascending, with their saturated frequencies; empty for one without words.
+
+    A chunk of a test has `TESTS` besides, which no question asks for and `ranking` looks at.
+    """
     counts = Counter(map(term_id, stems(chunk.text)))
     for field, weight in ((chunk.symbol, SYMBOL), (_SUFFIX.sub("", chunk.path), PATH)):
         for term in stems(field):
             counts[term_id(term)] += weight
     norm = K1 * (1 - B + B * counts.total() / AVERAGE_TERMS)
-    ordered = sorted(counts.items())
-    return SparseVector([term for term, _ in ordered], [tf * (K1 + 1) / (tf + norm) for _, tf in ordered])
+    weights = {term: tf * (K1 + 1) / (tf + norm) for term, tf in counts.items()}
+    if is_test(chunk.path):
+        weights |= dict(zip(TESTS.indices, TESTS.values, strict=True))
+    return _vector(weights)
 
 
 def encode_query(text: str) -> SparseVector:
     """A question's term ids, ascending, each with the weight that `stem_weights` gives it, however often it comes."""
-    weights = sorted({term_id(stem): weight for stem, weight in stem_weights(text).items()}.items())
-    return SparseVector([term for term, _ in weights], [weight for _, weight in weights])
+    return _vector({term_id(stem): weight for stem, weight in stem_weights(text).items()})
+
+
+def asks_for_tests(query: SparseVector) -> bool:
+    """Whether a question speaks of tests."""
+    return term_id(_TEST) in query.indices
+
+
+def _vector(weights: dict[int, float]) -> SparseVector:
+    ordered = sorted(weights.items())
+    return SparseVector([term for term, _ in ordered], [weight for _, weight in ordered])
+
+
+TESTS = _vector({term_id(_OF_TESTS): 1.0})
+"""The query that finds the chunks of tests."""

@@ -1,9 +1,10 @@
 """One question to one shard of Qdrant Edge."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from slipstream.ensemble.contracts import SearchFilter
+from slipstream.ensemble.retrieval.bm25 import TESTS
 from slipstream.ensemble.retrieval.edge.shard import search_params
 from slipstream.ensemble.retrieval.hits import DENSE, SPARSE, conditions
 from slipstream.ensemble.retrieval.ranking import PointId, Scores
@@ -24,7 +25,10 @@ class EdgeAsked:
         self._shard = shard
         vector: Any = dense  # the engine takes arrays; its stubs do not know
         self._dense = edge.Query.Nearest(vector, using=DENSE)
-        self._sparse = edge.Query.Nearest(edge.SparseVector(sparse.indices, sparse.values), using=SPARSE)
+        self._sparse, self._tests = (
+            edge.Query.Nearest(edge.SparseVector(words.indices, words.values), using=SPARSE)
+            for words in (sparse, TESTS)
+        )
         self._has_words = bool(sparse.indices)
         self._where: list[Any] = [
             edge.FieldCondition(name, match=edge.MatchValue(value)) for name, value in conditions(where).items()
@@ -34,12 +38,15 @@ class EdgeAsked:
         import qdrant_edge as edge
 
         params, where = search_params(DEFAULT), edge.Filter(must=self._where)
-        return self._both(
+        cosines, words = self._all(
             edge.QueryRequest(limit=limit, query=self._dense, filter=where, params=params),
             edge.QueryRequest(limit=limit, query=self._sparse, filter=where) if self._has_words else None,
         )
+        return cosines, words
 
-    def scores(self, dense: Sequence[PointId], sparse: Sequence[PointId]) -> tuple[Scores, Scores]:
+    def scores(
+        self, dense: Sequence[PointId], sparse: Sequence[PointId], tests: Sequence[PointId]
+    ) -> tuple[Scores, Scores, Collection[PointId]]:
         import qdrant_edge as edge
 
         def of(query: Any, points: Sequence[PointId]) -> Any:
@@ -49,19 +56,20 @@ class EdgeAsked:
             exact = edge.SearchParams(exact=True)
             return edge.QueryRequest(limit=len(points), query=query, filter=known, params=exact)
 
-        return self._both(of(self._dense, dense), of(self._sparse, sparse) if self._has_words else None)
+        words = of(self._sparse, sparse) if self._has_words else None
+        cosines, scores, marked = self._all(of(self._dense, dense), words, of(self._tests, tests))
+        return cosines, scores, marked.keys()
 
     def payloads(self, ids: Sequence[PointId]) -> Mapping[PointId, Mapping[str, Any]]:
         return {record.id: record.payload for record in self._shard.retrieve(list(ids), True, False)}
 
-    def _both(self, dense: Any, sparse: Any) -> tuple[Scores, Scores]:
-        """The scores of the points that two requests find; of none where there is no request."""
+    def _all(self, *requests: Any) -> list[Scores]:
+        """The scores of the points that each request finds; of none where there is no request."""
         import qdrant_edge as edge
 
-        requests = [request for request in (dense, sparse) if request is not None]
-        answers = iter(self._shard.query_batch(edge.QueryBatchRequest(requests)) if requests else ())
-        first, second = (
+        made = [request for request in requests if request is not None]
+        answers = iter(self._shard.query_batch(edge.QueryBatchRequest(made)) if made else ())
+        return [
             {point.id: float(point.score) for point in next(answers)} if request is not None else {}
-            for request in (dense, sparse)
-        )
-        return first, second
+            for request in requests
+        ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from slipstream.ensemble.contracts import SearchFilter
-from slipstream.ensemble.retrieval.bm25 import FORMAT, FORMAT_FACT
+from slipstream.ensemble.retrieval.bm25 import FORMAT, FORMAT_FACT, asks_for_tests
 from slipstream.ensemble.retrieval.edge import shard as shards
 from slipstream.ensemble.retrieval.edge.asked import EdgeAsked
 from slipstream.ensemble.retrieval.edge.files import read_files
@@ -152,7 +152,9 @@ class EdgeReader:
     def search(self, dense: DenseVector, sparse: SparseVector, limit: int, where: SearchFilter) -> Found:
         vector = checked(self.info, dense)
         with self._engine() as shard:
-            return rank(EdgeAsked(shard, vector, sparse, where), limit, self.info.chunks)
+            return rank(
+                EdgeAsked(shard, vector, sparse, where), limit, self.info.chunks, tests_too=asks_for_tests(sparse)
+            )
 
     def scroll(self, *, with_vectors: bool = False) -> Iterator[Point]:
         import qdrant_edge as edge

@@ -8,7 +8,8 @@ stems      BM25 without stop words, on stems
 fields     BM25 also on the symbol, which weighs three times, and on the path
 gloss      Russian questions in English words
 words      the embedder reads the symbol too, and identifiers in their parts without punctuation
-adapted    the bundle's embedder instead of the one it was made from; ``product`` is this through the index
+adapted    the bundle's embedder instead of the one it was made from
+tests      chunks of tests stand lower, where no test is asked for; ``product`` is this through the index
 ========== ==========================================================================================
 
 Left out, each on top of ``adapted``: ``coherence`` (chunks of a file support each other), ``named`` (the share of a
@@ -39,7 +40,8 @@ from slipstream.ensemble.retrieval.evaluation.lexical import Lexical
 from slipstream.ensemble.retrieval.evaluation.queries import Query
 from slipstream.ensemble.retrieval.evaluation.ranker import Ranked, Ranker
 from slipstream.ensemble.retrieval.question import question_for_embedder, stem_weights
-from slipstream.ensemble.retrieval.ranking import lexical_weight
+from slipstream.ensemble.retrieval.ranking import IN_TESTS, lexical_weight
+from slipstream.ensemble.retrieval.roles import is_test
 from slipstream.ensemble.retrieval.words import stems
 
 if TYPE_CHECKING:
@@ -127,6 +129,11 @@ class Laboratory:
         return name_stems(self.chunks)
 
     @cached_property
+    def tests(self) -> "Floats":
+        """1 for a chunk of a test, 0 for the others [chunks]."""
+        return np.asarray([is_test(chunk.path) for chunk in self.chunks], dtype=np.float64)
+
+    @cached_property
     def used(self) -> "Floats":
         return uses(self.chunks)
 
@@ -190,6 +197,10 @@ def _neighbours(lab: Laboratory, text: str, fused: "Floats") -> "Floats":
     return fused + 0.1 * neighbours(fused, lab.files)
 
 
+def _tests_lower(lab: Laboratory, text: str, fused: "Floats") -> "Floats":
+    return fused if bm25.asks_for_tests(bm25.encode_query(text)) else fused - IN_TESTS * lab.tests
+
+
 def _feedback(lab: Laboratory, text: str, fused: "Floats") -> "Floats":
     best = np.argsort(-fused)[:_FED]
     more: Floats = fused + _FEEDBACK * (lab.adapted_vectors @ lab.adapted_vectors[best].mean(axis=0))
@@ -225,7 +236,7 @@ STEPS = {
         ("sum", _sum), ("stems", _stems), ("fields", _fields), ("gloss", _gloss), ("words", _words),
         ("adapted", _adapted),
     )
-}  # fmt: skip
+} | {"tests": partial(Step, _adapted, _tests_lower)}  # fmt: skip
 LEFT_OUT = {
     name: partial(Step, scoring, more)
     for name, scoring, more in (

@@ -1,9 +1,10 @@
 """One question to one collection of a Qdrant server."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from slipstream.ensemble.contracts import SearchFilter
+from slipstream.ensemble.retrieval.bm25 import TESTS
 from slipstream.ensemble.retrieval.hits import DENSE, SPARSE, conditions
 from slipstream.ensemble.retrieval.ranking import PointId, Scores
 from slipstream.ensemble.retrieval.server.writer import search_params
@@ -12,7 +13,7 @@ from slipstream.ensemble.retrieval.store import SparseVector
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from qdrant_client import QdrantClient
+    from qdrant_client import QdrantClient, models
 
 
 class ServerAsked:
@@ -41,9 +42,12 @@ class ServerAsked:
 
         where = models.Filter(must=self._where)
         more: dict[str, Any] = {"filter": where, "limit": limit, "params": search_params()}
-        return self._both(more, more)
+        cosines, words = self._all(self._by_cosine(more), self._by_words(more))
+        return cosines, words
 
-    def scores(self, dense: Sequence[PointId], sparse: Sequence[PointId]) -> tuple[Scores, Scores]:
+    def scores(
+        self, dense: Sequence[PointId], sparse: Sequence[PointId], tests: Sequence[PointId]
+    ) -> tuple[Scores, Scores, Collection[PointId]]:
         from qdrant_client import models
 
         def of(points: Sequence[PointId]) -> dict[str, Any] | None:
@@ -52,24 +56,31 @@ class ServerAsked:
             known = models.Filter(must=[models.HasIdCondition(has_id=list(points))])
             return {"filter": known, "limit": len(points)}  # so few are compared one by one
 
-        return self._both(of(dense), of(sparse))
+        mark = models.SparseVector(indices=TESTS.indices, values=TESTS.values)
+        among = of(tests)
+        marked = models.QueryRequest(query=mark, using=SPARSE, **among) if among else None
+        cosines, words, found = self._all(self._by_cosine(of(dense)), self._by_words(of(sparse)), marked)
+        return cosines, words, found.keys()
 
     def payloads(self, ids: Sequence[PointId]) -> Mapping[PointId, Mapping[str, Any]]:
         records = self._client.retrieve(self._name, list(ids), with_payload=True)
         return {record.id: record.payload or {} for record in records}
 
-    def _both(self, dense: dict[str, Any] | None, sparse: dict[str, Any] | None) -> tuple[Scores, Scores]:
-        """The scores of the points that two requests find; of none where there is no request."""
+    def _by_cosine(self, more: dict[str, Any] | None) -> "models.QueryRequest | None":
         from qdrant_client import models
 
-        requests = {}
-        if dense is not None:
-            requests[DENSE] = models.QueryRequest(query=self._dense, using=DENSE, **dense)
-        if sparse is not None and self._sparse is not None:
-            requests[SPARSE] = models.QueryRequest(query=self._sparse, using=SPARSE, **sparse)
-        answers = self._client.query_batch_points(self._name, list(requests.values())) if requests else []
-        found = {
-            using: {point.id: point.score for point in answer.points}
-            for using, answer in zip(requests, answers, strict=True)
-        }
-        return found.get(DENSE, {}), found.get(SPARSE, {})
+        return models.QueryRequest(query=self._dense, using=DENSE, **more) if more else None
+
+    def _by_words(self, more: dict[str, Any] | None) -> "models.QueryRequest | None":
+        from qdrant_client import models
+
+        return models.QueryRequest(query=self._sparse, using=SPARSE, **more) if more and self._sparse else None
+
+    def _all(self, *requests: "models.QueryRequest | None") -> list[Scores]:
+        """The scores of the points that each request finds; of none where there is no request."""
+        made = [request for request in requests if request is not None]
+        answers = iter(self._client.query_batch_points(self._name, made) if made else ())
+        return [
+            {point.id: point.score for point in next(answers).points} if request is not None else {}
+            for request in requests
+        ]

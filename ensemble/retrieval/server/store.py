@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from slipstream.ensemble.contracts import SearchFilter
-from slipstream.ensemble.retrieval.bm25 import FORMAT, FORMAT_FACT
+from slipstream.ensemble.retrieval.bm25 import FORMAT, FORMAT_FACT, asks_for_tests
 from slipstream.ensemble.retrieval.errors import CollectionNotFound, VersionGone, not_found
 from slipstream.ensemble.retrieval.hits import (
     to_point,
@@ -138,7 +138,12 @@ class ServerReader:
     def search(self, dense: DenseVector, sparse: SparseVector, limit: int, where: SearchFilter) -> Found:
         vector = checked(self.info, dense)
         with self._connection.reaching() as client:
-            return rank(ServerAsked(client, self._physical, vector, sparse, where), limit, self.info.chunks)
+            return rank(
+                ServerAsked(client, self._physical, vector, sparse, where),
+                limit,
+                self.info.chunks,
+                tests_too=asks_for_tests(sparse),
+            )
 
     def scroll(self, *, with_vectors: bool = False) -> Iterator[Point]:
         offset = None

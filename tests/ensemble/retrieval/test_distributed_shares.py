@@ -51,7 +51,7 @@ class Here:
     ) -> Iterator[tuple[int, ShareReport]]:
         told = pickle.dumps((self.tell(assignment), known))
         indexers = [self.indexer(*pickle.loads(told), 1) for _ in range(self.workers)]  # noqa: S301
-        for number, files in enumerate(parts):
+        for number, files in reversed(list(enumerate(parts))):  # the last to begin may be the first to end
             given = self.before(number, pickle.loads(pickle.dumps(files)))  # noqa: S301
             if number in self.lost:
                 indexers[0].take(given)
@@ -108,6 +108,14 @@ def test_shares_make_what_one_process_makes(case: Case, monkeypatch: pytest.Monk
     assert facts == open_server(case.url, None).current(NAME).facts
     assert replace(shared, version="", seconds=0.0) == replace(alone, version="", seconds=0.0)
     assert shared.chunks == len(held) == 24
+
+
+def test_shares_embed_what_is_new_and_nothing_else(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.index(Here(), monkeypatch)
+    assert case.index(Here(), monkeypatch).unchanged
+    write(case.root / "p4" / "m4.py", function("f4_0"), function("f4_1"), function("renamed"))
+    later = case.index(Here(), monkeypatch)
+    assert (later.embedded, later.reused, later.removed, later.chunks) == (1, 23, 1, 24)
 
 
 def test_a_worker_that_drops_chunks_publishes_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,14 @@ def test_a_chunk_that_both_lists_name_comes_first(store: VectorStore) -> None:
     assert best.score > 1  # the cosine, and something for its words
 
 
+def test_a_test_stands_below_what_it_tests_unless_tests_are_asked_for(store: VectorStore) -> None:
+    tested = point("cart.py", "total of the cart", word="same")
+    publish(store, [point("tests/test_cart.py", "total of the cart, cart", word="same"), tested])
+    with closing(store.reader("code")) as reader:
+        assert paths(search(reader, "total of the cart", word="same")) == ["cart.py", "tests/test_cart.py"]
+        assert paths(search(reader, "tests of the cart", word="same")) == ["tests/test_cart.py", "cart.py"]
+
+
 def test_a_rare_word_weighs_more_than_a_common_one(store: VectorStore) -> None:
     common = [point(f"common{i}.py", "shared shared shared", word="same") for i in range(8)]
     publish(store, [*common, point("rare.py", "unusual unlike anything", word="same")])
