@@ -84,7 +84,7 @@ class Run:
         return vectors
 
     def _write(self, chunks: Sequence[Chunk], vectors: "Mapping[str, NDArray[np.float32]]") -> None:
-        self._writer.upsert([Point(chunk, vectors[chunk.digest], bm25.encode_document(chunk)) for chunk in chunks[:-1]])
+        self._writer.upsert([Point(chunk, vectors[chunk.digest], bm25.encode_document(chunk)) for chunk in chunks])
 
 
 __all__ = ["Indexing", "Run"]
