@@ -14,6 +14,7 @@ CODE = re.compile(
 )
 """Code in Markdown. Brackets in it index or make lists; none is a mark."""
 _MARK_WITH_SPACE = re.compile(r"( ?)\[([0-9]{1,3})\]")
+_FREE_MARK = re.compile(r"(?: |(?<![\w)]))\[[0-9]{1,3}\]")
 _OPEN = re.compile(r" ?\[[0-9]{0,3}$| $")
 _PIECE = re.compile(r"`+|\n|[^`\n]+")
 _SPAN_RUN = 2  # backticks; more than that open a block
@@ -28,6 +29,16 @@ def resolve(text: str, hits: Sequence[Hit]) -> list[Citation]:
     """The citations of ``text``, one per distinct mark in order of first appearance; foreign numbers are left out."""
     cited = [hits[number - 1] for number in cited_numbers(text) if 1 <= number <= len(hits)]
     return [Citation(**hit.model_dump(include=set(Citation.model_fields))) for hit in cited]
+
+
+def without_marks(text: str) -> str:
+    """``text`` without its marks, code as it was. In another prompt their numbers name other contexts."""
+    kept: list[str] = []
+    end = 0
+    for code in CODE.finditer(text):
+        kept += (_FREE_MARK.sub("", text[end : code.start()]), code[0])
+        end = code.end()
+    return "".join((*kept, _FREE_MARK.sub("", text[end:])))
 
 
 class CitationGuard:

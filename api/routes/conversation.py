@@ -14,6 +14,7 @@ from slipstream.api.errors import ApiError
 from slipstream.api.requests import ChatMessage, ChatRequest
 from slipstream.api.state import BASE_MODEL, MODELS, RAG_MODEL, Facade, RequestRecord
 from slipstream.api.triton.tensors import Sampling, Tensor, prompt_tensor, rag_tensors
+from slipstream.ensemble.citations import without_marks
 from slipstream.ensemble.contracts import SearchRequest
 
 DEFAULT_MAX_TOKENS = 512
@@ -138,8 +139,15 @@ def _check_turns(messages: list[ChatMessage], window: int) -> None:
 
 
 def _conversation(messages: list[ChatMessage]) -> list[dict[str, str]]:
-    """The turns without system messages, whose words go in front of the question."""
-    turns = [{"role": turn.role, "content": turn.text} for turn in messages if turn.role in ("user", "assistant")]
+    """The turns without system messages, whose words go in front of the question.
+
+    Earlier answers lose their marks: a model repeats the numbers, and they would cite what stands there now.
+    """
+    turns = [
+        {"role": turn.role, "content": without_marks(turn.text) if turn.role == "assistant" else turn.text}
+        for turn in messages
+        if turn.role in ("user", "assistant")
+    ]
     instructions = [turn.text for turn in messages if turn.role in ("system", "developer") and turn.text.strip()]
     turns[-1]["content"] = "\n\n".join([*instructions, turns[-1]["content"]])
     return turns

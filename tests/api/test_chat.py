@@ -110,11 +110,12 @@ async def test_the_ensemble_gets_question_conversation_and_sampling(
     scripted: httpx.AsyncClient, triton: ScriptedTriton
 ) -> None:
     triton.says(*ANSWER)
-    history = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    history = [{"role": "user", "content": "Hi [1]"}, {"role": "assistant", "content": "Hello"}]
+    answered = [history[0], {"role": "assistant", "content": "Hello [2]"}]
     system = {"role": "system", "content": "Be terse."}
     parts = {"role": "user", "content": [{"type": "text", "text": "Where is"}, {"type": "text", "text": "it?"}]}
     sampling = {"temperature": 0.5, "top_p": 0.9, "seed": -5, "stop": ["\n", "конец"], "max_tokens": 7}
-    body = CHAT | sampling | {"messages": [system, *history, parts], "collection": "shop", "revision": "v1.0"}
+    body = CHAT | sampling | {"messages": [system, *answered, parts], "collection": "shop", "revision": "v1.0"}
     await scripted.post("/v1/chat/completions", json=body)
     (request,) = triton.requests
     sent = tensors(request)

@@ -1,12 +1,13 @@
 """Citation marks: what counts as one, what it resolves to, and what a stream may let through."""
 
 import itertools
+from time import process_time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream.ensemble.citations import CitationGuard, cited_numbers, resolve
+from slipstream.ensemble.citations import CitationGuard, cited_numbers, resolve, without_marks
 from slipstream.ensemble.contracts import Hit
 
 
@@ -127,3 +128,33 @@ def test_an_index_behind_a_call_is_code() -> None:
     assert cited_numbers("`f(x)[1]` is the first item [2].") == [2]
     guard = CitationGuard(3)
     assert guard.feed("`headers()[0]` [9].") + guard.flush() == "`headers()[0]`."
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("", ""),
+        ("It is set [2] and read [1]. It is set once[2].", "It is set and read. It is set once[2]."),
+        ("[1] It is set. [2][3]", " It is set."),
+        ("`items[0]` holds `[1]` [2].", "`items[0]` holds `[1]`."),
+        ("`f`[1]", "`f`"),
+        ("```py\nx = [1]\n``` [1]\n```\n[2]", "```py\nx = [1]\n```\n```\n[2]"),
+        ("f(x)[1] and items[0] stay", "f(x)[1] and items[0] stay"),
+        ("`not closed [1]", "`not closed"),
+        ("[a] [1234] [ 1 ] [", "[a] [1234] [ 1 ] ["),
+    ],
+)
+def test_an_earlier_answer_is_repeated_without_its_marks(text: str, kept: str) -> None:
+    assert without_marks(text) == kept
+
+
+@given(text=st.text(alphabet="[]0129 ax.`\n", max_size=60))
+def test_without_marks_nothing_is_cited_but_what_stood_inside_of_a_mark(text: str) -> None:
+    assert cited_numbers(without_marks(text)) == [] or "[[" in text
+
+
+@pytest.mark.parametrize("piece", ["[1]", " [1]", "`", "``[1]`", "```", "[", "`a\n"])
+def test_the_marks_of_a_long_text_are_found_in_one_pass(piece: str) -> None:
+    started = process_time()
+    without_marks(piece * 40_000)
+    assert process_time() - started < 1
