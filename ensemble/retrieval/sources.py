@@ -20,6 +20,7 @@ from slipstream.ensemble.retrieval import (
     languages,
     notebooks,
     pages,
+    roles,
     spans,
     words,
 )
@@ -31,7 +32,7 @@ from slipstream.ensemble.retrieval.roots import SourceNotFound, is_there
 from slipstream.ensemble.retrieval.store import Chunk, FileKey
 from slipstream.ensemble.retrieval.walk import MAX_BYTES, Skipped, SourceFile, resolve_root, walk
 
-_SHAPING = (bm25, chunker, decoding, definitions, languages, notebooks, pages, spans, words)
+_SHAPING = (bm25, chunker, decoding, definitions, languages, notebooks, pages, roles, spans, words)
 _BATCH_CHUNKS = 128
 """Large enough that no core waits at its end, small enough that parsing the first one is not noticed."""
 
@@ -186,15 +187,15 @@ def _distinct(chunks: Iterable[Chunk]) -> Iterable[Chunk]:
 
 @cache
 def shaping_code() -> str:
-    """Digests of the modules that shape chunks and terms, and the versions of the grammars."""
+    """Digests of the modules that shape chunks and terms, and the versions of the grammars and the stemmer."""
     files = [Path(str(module.__file__)) for module in _SHAPING]
     modules = [sha256(file.read_bytes()).hexdigest() for file in files]
-    grammars = sorted(
+    packages = sorted(
         f"{name}=={distribution.version}"
         for distribution in metadata.distributions()
-        if (name := distribution.name or "").startswith("tree-sitter")
+        if (name := distribution.name or "").startswith(("tree-sitter", "PyStemmer"))
     )
-    return "\n".join([*modules, *grammars]) + "\n"
+    return "\n".join([*modules, *packages]) + "\n"
 
 
 __all__ = ["Batch", "SourceDigest", "Sources", "WorkingTree", "batches", "digested", "shaping_code"]
