@@ -153,8 +153,8 @@ def test_without_marks_nothing_is_cited_but_what_stood_inside_of_a_mark(text: st
     assert cited_numbers(without_marks(text)) == [] or "[[" in text
 
 
-@pytest.mark.parametrize("piece", ["[1]", " [1]", "`", "``[1]`", "```", "[", "`a\n"])
+@pytest.mark.parametrize("piece", ["[1]", "`", "``[1]`", "```", "[", "`a\n", "x[1]"])
 def test_the_marks_of_a_long_text_are_found_in_one_pass(piece: str) -> None:
     started = process_time()
-    without_marks(piece * 40_000)
+    without_marks(piece * 20_000 + " [1]" * 20_000)
     assert process_time() - started < 1
