@@ -9,11 +9,12 @@ Run: ``python -m tests.benchmarks.answers`` with a home that has a bundle. Exit 
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -43,15 +44,16 @@ class Given:
     """One answer: its citations, and why the invalid ones are.
 
     Attributes:
-        at_hand: the right lines are among the chunks that the answer's contexts were chosen from.
+        first: the best of the chunks that the answer's contexts were chosen from has the right lines.
         unresolved: marks of the text that stand for no citation.
     """
 
     query: Query
+    text: str
     grounded: bool
     cut: bool
     citations: _Found
-    at_hand: bool
+    first: bool
     unresolved: int
     problems: tuple[str, ...]
 
@@ -96,10 +98,11 @@ async def ask(client: httpx.AsyncClient, query: Query, files: Path) -> Given:
     marks = set(cited_numbers(choice["message"]["content"]))
     return Given(
         query=query,
+        text=choice["message"]["content"],
         grounded=answer["grounded"],
         cut=choice["finish_reason"] == "length",
         citations=citations,
-        at_hand=any(_answers(query, hit) for hit in found),
+        first=any(_answers(query, hit) for hit in found[:1]),
         unresolved=len(marks) - len(citations),
         problems=tuple(why for one in citations if (why := problem(one, found, files)) is not None),
     )
@@ -124,22 +127,35 @@ def show(given: Sequence[Given]) -> bool:
     total = sum(len(one.citations) for one in given)
     invalid = [(one.query.text, why) for one in given for why in one.problems]
     unresolved = sum(one.unresolved for one in given)
-    uncited = sum(one.grounded and not one.citations for one in given)
+    uncited = sum(one.grounded and not one.citations and not one.cut for one in given)
     print(f"valid citations: {total - len(invalid)} of {total} over {len(given)} queries (goal: 100%)")
-    print(f"marks that resolve to nothing: {unresolved} (goal: 0); answers from contexts without a citation: {uncited}")
-    print(f"answers cut at {MAX_TOKENS} tokens: {sum(one.cut for one in given)}")
-    print(f"{'kind':14}{'':4}{'n':>5}{'declined':>10}{'right lines at hand':>21}{'cited of those':>16}")
+    print(f"marks that resolve to nothing: {unresolved}; whole answers without a citation: {uncited} (goal: 0, 0)")
+    cut = [one for one in given if one.cut]
+    print(
+        f"cut at {MAX_TOKENS} tokens: {len(cut)}, of these without a citation: {sum(not one.citations for one in cut)}"
+    )
+    print(f"{'kind':14}{'':4}{'n':>5}{'declined':>12}{'answered':>10}{'first hit right':>17}{'cites right lines':>19}")
     for kind, language in GROUPS:
         group = [one for one in given if (one.query.kind, one.query.language) == (kind, language)]
         if not group:
             continue
-        at_hand = [one for one in group if one.at_hand and one.grounded]
-        right = f"{sum(one.right for one in at_hand) / len(at_hand):.1%}" if at_hand else "-"
-        declined = sum(not one.grounded for one in group) / len(group)
-        print(f"{kind:14}{language:4}{len(group):5}{declined:10.1%}{len(at_hand):21}{right:>16}")
+        answered = [one for one in group if one.grounded]
+        line = f"{kind:14}{language:4}{len(group):5}{1 - len(answered) / len(group):12.1%}{len(answered):10}"
+        if kind != "unanswerable" and answered:
+            line += f"{sum(one.first for one in answered) / len(answered):17.1%}"
+            line += f"{sum(one.right for one in answered) / len(answered):19.1%}"
+        print(line)
     for question, why in invalid:
         print(f"  invalid: {question} -> {why}")
     return not invalid and not unresolved and not uncited
+
+
+def write(given: Sequence[Given], path: Path) -> None:
+    """A line for each answer."""
+    with path.open("w", encoding="utf-8") as file:
+        for one in given:
+            line = asdict(one) | {"query": one.query.model_dump(), "right": one.right}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def collected(split: str, settings: Settings, into: Path) -> tuple[Collection, list[Query]]:
@@ -160,6 +176,7 @@ def collected(split: str, settings: Settings, into: Path) -> tuple[Collection, l
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", choices=("development", "test", "all"), default="test")
+    parser.add_argument("--details", type=Path, metavar="FILE.jsonl", help="write every answer there")
     given = parser.parse_args()
     settings = Settings()
     bundle = find_bundle(settings.bundles_dir)
@@ -175,6 +192,8 @@ def main() -> None:
             serve(settings.root / "logs" / "benchmark-answers.log", bundle.path.name) as server,
         ):
             answers = asyncio.run(ask_all(server, queries, files))
+    if given.details is not None:
+        write(answers, given.details)
     raise SystemExit(not show(answers))
 
 
