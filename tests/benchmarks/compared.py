@@ -2,8 +2,8 @@
 
 MRR@10 of each group of queries, and its difference to the first line's with the 95% bootstrap interval. A result is
 right when its lines overlap the answer's in the right file, so larger chunks are right more often. That is why the mean
-lines of a chunk are told, and ``read``: the share of the English queries whose right chunk ends within the first 200
-lines that one would read.
+lines of a chunk are told, and for the English queries ``read``: the share of them whose right chunk ends within the
+first 200 lines that one would read, which favours nobody.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,6 @@ from slipstream.ensemble.retrieval.evaluation.scores import (
     as_ranks,
     difference,
     first_right,
-    mean,
     reciprocal,
 )
 from slipstream.ensemble.retrieval.store import Chunk
@@ -67,23 +66,24 @@ def show(outcomes: Sequence[Outcome], queries: Sequence[Query]) -> None:
     for split in SPLITS:
         groups = [_rows(queries, split, kind, language) for _, kind, language in GROUPS]
         heads = [f"{name} ({rows.sum()})" for (name, *_), rows in zip(GROUPS, groups, strict=True)]
-        print(f"\n{split:{width}}{'chunks':>7} {'lines':>6}  {''.join(f'{head:{_WIDTH}}' for head in heads)}read")
+        heads.append(f"within {READ} lines read")
+        print(f"\n{split:{width}}{'chunks':>7} {'lines':>6}  {''.join(f'{head:{_WIDTH}}' for head in heads)}".rstrip())
+        english = groups[0] | groups[1]
         for one in outcomes:
-            cells = "".join(f"{_compared(one, outcomes[0], rows):{_WIDTH}}" for rows in groups)
-            english = groups[0] | groups[1]
-            read = f"{(one.read[english] <= READ).mean():.3f}" if english.any() else ""
-            print(f"{one.name:{width}}{one.chunks:7,} {one.lines:6.1f}  {cells}{read}")
+            pairs = [(reciprocal(one.ranks[rows]), reciprocal(outcomes[0].ranks[rows])) for rows in groups]
+            pairs.append(((one.read[english] <= READ) * 1.0, (outcomes[0].read[english] <= READ) * 1.0))
+            cells = "".join(f"{_compared(*pair, is_first=one is outcomes[0]):{_WIDTH}}" for pair in pairs)
+            print(f"{one.name:{width}}{one.chunks:7,} {one.lines:6.1f}  {cells}".rstrip())
 
 
 def _rows(queries: Sequence[Query], split: str, kind: str, language: str) -> NDArray[np.bool_]:
     return np.asarray([(one.split, one.kind, one.language) == (split, kind, language) for one in queries])
 
 
-def _compared(one: Outcome, first: Outcome, rows: NDArray[np.bool_]) -> str:
-    if not rows.any():
+def _compared(values: Floats, usual: Floats, *, is_first: bool) -> str:
+    if not len(values):
         return ""
-    gains, usual = reciprocal(one.ranks[rows]), reciprocal(first.ranks[rows])
-    if one is first:
-        return f"{mean(gains).value:.3f}"
-    more = difference(gains, usual)
-    return f"{mean(gains).value:.3f} {more.value:+.3f} ({more.low:+.3f} to {more.high:+.3f})"
+    if is_first:
+        return f"{values.mean():.3f}"
+    more = difference(values, usual)
+    return f"{values.mean():.3f} {more.value:+.3f} ({more.low:+.3f} to {more.high:+.3f})"

@@ -44,5 +44,6 @@ def test_a_line_is_compared_with_the_first_of_its_split(capsys: pytest.CaptureFi
     usual, more = development.splitlines()[-2:]
     assert usual.split() == ["way", "2", "6.0", "0.500", "0.000", "0.333"]  # MRR@10: the 20th is too late
     assert more.split()[:5] == ["better", "2", "6.0", "1.000", "+0.500"]
+    assert more.split()[-5:-3] == ["1.000", "+0.667"]  # within 200 lines, in English
     assert "documentation (0)" in test
     assert test.splitlines()[-1].split() == ["better", "2", "6.0"]
