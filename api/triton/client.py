@@ -40,7 +40,8 @@ _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", 64 * 1024**2),
     # gRPC waits up to two minutes between attempts by default; Triton is on this machine and restarts in seconds.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # In spite of its name, how long one attempt may take. A handshake on a busy machine may need seconds.
+    ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 250),
 ]
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import struct
 from base64 import b64decode
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -12,7 +13,8 @@ import pytest
 
 from slipstream.ensemble.contracts import encode_error
 from slipstream.ensemble.tokenizer import ChatTokenizer
-from tests.api.conftest import Bundle
+from slipstream.settings import Settings
+from tests.api.conftest import Bundle, serving
 from tests.api.scripted import HITS, Drop, Fail, Hang, Retrieve, Say, ScriptedTriton, tensors
 
 ASK = [{"role": "user", "content": "Where is the retry budget?"}]
@@ -236,6 +238,33 @@ async def test_silence_before_the_first_token_is_a_503_and_frees_the_engine(
     assert response.status_code == 503
     assert response.json()["error"]["code"] == "timeout"
     assert await cancelled(triton, 1)
+
+
+async def test_a_triton_that_is_slow_to_shake_hands_is_no_failure(
+    bundle: Bundle, settings: Settings, triton: ScriptedTriton
+) -> None:
+    """As where other processes have the cores: the connection stands, and nobody has read from it yet."""
+    relays: list[asyncio.Task[None]] = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            while data := await reader.read(65536):
+                writer.write(data)
+
+    async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.6)
+        there, back = await asyncio.open_connection("127.0.0.1", int(triton.address.rpartition(":")[2]))
+        relays.extend((asyncio.create_task(relay(reader, back)), asyncio.create_task(relay(there, writer))))
+
+    triton.says(*ANSWER)
+    async with await asyncio.start_server(slowly, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with serving(bundle, settings, f"127.0.0.1:{port}") as client:
+            response = await client.post("/v1/chat/completions", json=CHAT)
+    for task in relays:
+        task.cancel()
+    await asyncio.gather(*relays, return_exceptions=True)
+    assert response.status_code == 200, response.text
 
 
 async def test_a_full_queue_is_a_429_at_once(scripted: httpx.AsyncClient, triton: ScriptedTriton) -> None:
