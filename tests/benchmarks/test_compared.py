@@ -52,9 +52,7 @@ def test_a_line_is_compared_with_the_first_of_its_split(capsys: pytest.CaptureFi
 
 
 def test_a_package_that_is_left_out_is_not_searched_and_not_asked_for() -> None:
-    collection = Collection(
-        (), "", tuple(replace(one, path=path) for one in CHUNKS for path in ("a/x", "ab/x")), (), ()
-    )
+    chunks = tuple(replace(one, path=path) for one in CHUNKS for path in ("a/x", "ab/x"))
     asked = [query("one", 1, path="a/x"), query("other", 1, path="ab/x")]
     left = without(Collection((), "", chunks, tuple(asked), ()), ["a"])
     assert {chunk.path for chunk in left.chunks} == {"ab/x"}
