@@ -5,6 +5,7 @@ Nothing here writes to the repository, takes a lock in it, or fetches what a par
 
 import os
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,16 @@ class Repository:
             "--",
             self.prefix or ".",
         )
-        return bool(_git(self.top, "-c", "core.fsmonitor=false", *status))
+        return bool(_git(self.top, *status, settings={"core.fsmonitor": "false", **self._no_filters()}))
+
+    def _no_filters(self) -> dict[str, str]:
+        """Settings under which git runs no program to compare a file: who made the repository may have named any."""
+        names = map(os.fsdecode, _git(self.top, "config", "--list", "--name-only", "-z").split(b"\0"))
+        return {
+            name: "false" if name.endswith(".required") else ""
+            for name in names
+            if name.startswith("filter.") and name.endswith((".clean", ".process", ".required"))
+        }
 
     def files(self, commit: str) -> list[Entry]:
         """Every file below the folder as of ``commit``, paths relative to it, by path; none if it is not there.
@@ -224,8 +234,8 @@ def _entry(record: bytes) -> Entry:
     return Entry(mode.decode(), oid.decode(), int(size) if size.isdigit() else 0, path)
 
 
-def _git(folder: Path, *arguments: str) -> bytes:
-    """What git prints.
+def _git(folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> bytes:
+    """What git prints under ``settings`` of its configuration.
 
     Raises:
         GitFailed: with its own words.
@@ -233,7 +243,11 @@ def _git(folder: Path, *arguments: str) -> bytes:
     """
     try:
         done = subprocess.run(
-            _command(folder, *arguments), capture_output=True, timeout=_TIMEOUT_S, env=_environment(), check=False
+            _command(folder, *arguments),
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            env=_environment() | _as_environment(settings or {}),
+            check=False,
         )
     except FileNotFoundError as error:
         raise GitMissing("git is not installed", "install git, or leave --watch out") from error
@@ -252,6 +266,14 @@ def _command(folder: Path, *arguments: str) -> list[str]:
 def _environment() -> dict[str, str]:
     mine = {name: value for name, value in os.environ.items() if name not in _LOCAL}
     return mine | {"LC_ALL": "C", "GIT_LITERAL_PATHSPECS": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1"}
+
+
+def _as_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """``-c NAME=VALUE`` would end a name at its first ``=``."""
+    variables = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (name, value) in enumerate(settings.items()):
+        variables |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+    return variables
 
 
 def _text(output: bytes) -> str:

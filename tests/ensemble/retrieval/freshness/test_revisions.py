@@ -8,6 +8,7 @@ import pytest
 from slipstream.ensemble.contracts import SearchRequest
 from slipstream.ensemble.retrieval.edge import EdgeStore
 from slipstream.ensemble.retrieval.edge.versions import CollectionFolder
+from slipstream.ensemble.retrieval.freshness.git import Repository
 from slipstream.ensemble.retrieval.freshness.revisions import Revision, RevisionNotFound, find, merged, retained
 from slipstream.ensemble.retrieval.search import Searcher
 from slipstream.ensemble.retrieval.store import VersionInfo
@@ -139,3 +140,18 @@ def test_a_plain_run_remembers_the_commit_and_whether_the_tree_differs(
 def test_a_folder_outside_git_has_no_revision(index: EdgeStore, embedder: Recorder, tree: Path) -> None:
     assert run(tree, store=index, embedder=embedder).revisions == []
     assert index.current(NAME).facts["revisions"] == []
+
+
+@pytest.mark.parametrize("driver", ["clean", "process"])
+@pytest.mark.parametrize("name", ["lfs", "a=b.c"])
+def test_looking_for_edits_runs_no_program_that_the_repository_names(
+    driver: str, name: str, repository: GitRepository, tmp_path: Path
+) -> None:
+    repository.commit({".gitattributes": f"*.py filter={name}\n"})
+    repository.git("config", f"filter.{name}.{driver}", f"touch {tmp_path}/ran; cat")
+    repository.git("config", f"filter.{name}.required", "true")
+    repository.git("config", "core.fsmonitor", f"touch {tmp_path}/ran")
+    edited = function("tax_rate").replace("value +", "value -")  # as long as before, so that git has to read it
+    repository.write({"tax.py": edited})
+    assert Repository.around(repository.path).is_dirty()
+    assert not (tmp_path / "ran").exists()
