@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
-from slipstream.ensemble.retrieval.freshness.git import Blobs, Entry, GitFailed, GitMissing, NotARepository, Repository
+from slipstream.ensemble.retrieval.freshness.git import (
+    SUBMODULE,
+    SYMLINK,
+    Blobs,
+    Entry,
+    GitFailed,
+    GitMissing,
+    NotARepository,
+    Repository,
+)
 from slipstream.ensemble.retrieval.freshness.revisions import Revision
 from slipstream.ensemble.retrieval.roots import Root, prefixes
 from slipstream.ensemble.retrieval.walk import (
@@ -22,8 +31,6 @@ from slipstream.ensemble.retrieval.walk import (
     reason_by_content,
     reason_by_name,
 )
-
-_SYMLINK, _SUBMODULE = "120000", "160000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,8 @@ class Followed:
         """Why a file is out for what it is; its content is read once in the life of this object."""
         if (reason := reason_by_name(name)) is not None:
             return reason
+        if entry.size is None:
+            return "unreadable"
         key = (name, entry.oid)
         if key not in self.judged:
             try:
@@ -101,7 +110,7 @@ class Commits:
                     skipped[reason] += 1
                 elif place not in seen:  # a root inside another
                     seen.add(place)
-                    yield CommittedFile(start + name, place, each.root.repo, entry.size, entry.oid, blobs)
+                    yield CommittedFile(start + name, place, each.root.repo, entry.size or 0, entry.oid, blobs)
 
     def confirm(self) -> None:
         for each, revision in zip(self._followed, self._revisions, strict=True):
@@ -148,8 +157,8 @@ def _left_out(
             return "hidden", folder
         if folder != path and (folder.name in LEFT_OUT_FOLDERS or folder in environments):
             return "ignored", folder
-    if mode in (_SYMLINK, _SUBMODULE):
-        return ("symlink" if mode == _SYMLINK else "submodule"), path
+    if mode in (SYMLINK, SUBMODULE):
+        return ("symlink" if mode == SYMLINK else "submodule"), path
     return None if is_text(str(path)) else ("unreadable", path)
 
 

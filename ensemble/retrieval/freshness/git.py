@@ -4,38 +4,22 @@ Nothing here writes to the repository, takes a lock in it, or fetches what a par
 """
 
 import os
-import subprocess
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, cast
 
-from slipstream import EnvironmentFault, InputError
+from slipstream import InputError
+from slipstream.ensemble.retrieval.freshness.blobs import Blobs
+from slipstream.ensemble.retrieval.freshness.command import GitFailed, GitMissing, git
 
-_TIMEOUT_S = 60.0
-# What names another repository than the one we point at: set while a hook runs, for example.
-_LOCAL = frozenset(
-    f"GIT_{name}"
-    for name in (
-        "ALTERNATE_OBJECT_DIRECTORIES", "COMMON_DIR", "CONFIG", "CONFIG_COUNT", "CONFIG_PARAMETERS", "DIR",
-        "GRAFT_FILE", "IMPLICIT_WORK_TREE", "INDEX_FILE", "NAMESPACE", "OBJECT_DIRECTORY", "PREFIX", "REPLACE_REF_BASE",
-        "SHALLOW_FILE", "WORK_TREE",
-    )
-)  # fmt: skip
+SYMLINK, SUBMODULE = "120000", "160000"
+"""Modes of an `Entry`."""
+_LIST = ("ls-tree", "-r", "-z", "--full-tree")
 _REBASING = ("rebase-merge", "rebase-apply")
-
-
-class GitMissing(EnvironmentFault):
-    """There is no git on this machine."""
 
 
 class NotARepository(InputError):
     """A folder that belongs to no git repository, or that git refuses to look into."""
-
-
-class GitFailed(EnvironmentFault):
-    """git could not answer: no commit yet, objects that are gone, a repository that was removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +39,17 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file of a commit: ``mode`` as git writes it, ``size`` in bytes (0 for a submodule), ``path`` in bytes."""
+    """A file of a commit.
+
+    Attributes:
+        mode: as git writes it.
+        size: in bytes; 0 for a submodule, None for a file whose content is not here (a partial clone).
+        path: in bytes.
+    """
 
     mode: str
     oid: str
-    size: int
+    size: int | None
     path: bytes
 
 
@@ -84,9 +74,9 @@ class Repository:
             GitMissing: there is no git.
         """
         try:
-            if _text(_git(folder, "rev-parse", "--is-bare-repository")) == "true":
-                return cls(Path(_text(_git(folder, "rev-parse", "--absolute-git-dir"))))
-            top, prefix = (_text(_git(folder, "rev-parse", what)) for what in ("--show-toplevel", "--show-prefix"))
+            if _text(git(folder, "rev-parse", "--is-bare-repository")) == "true":
+                return cls(Path(_text(git(folder, "rev-parse", "--absolute-git-dir"))))
+            top, prefix = (_text(git(folder, "rev-parse", what)) for what in ("--show-toplevel", "--show-prefix"))
             return cls(Path(top), prefix)
         except GitFailed as error:
             raise NotARepository(
@@ -101,7 +91,7 @@ class Repository:
         """
         asked = ("HEAD^{commit}", "--symbolic-full-name", "HEAD", "--show-prefix", "--absolute-git-dir")
         try:
-            told = _git(self.top, "rev-parse", *asked)
+            told = git(self.top, "rev-parse", *asked)
         except GitFailed as error:
             if "unknown revision" in error.message:
                 raise GitFailed(f"{self.top} has no commit yet", "commit something") from error
@@ -116,7 +106,7 @@ class Repository:
 
     def tags(self, commit: str) -> tuple[str, ...]:
         """The tags that point at ``commit``, by name."""
-        return tuple(map(_name, _git(self.top, "tag", "--points-at", commit).split()))
+        return tuple(map(_name, git(self.top, "tag", "--points-at", commit).split()))
 
     def is_dirty(self) -> bool:
         """Whether something below the folder differs from the commit, or is neither committed nor ignored."""
@@ -128,11 +118,11 @@ class Repository:
             "--",
             self.prefix or ".",
         )
-        return bool(_git(self.top, *status, settings={"core.fsmonitor": "false", **self._no_filters()}))
+        return bool(git(self.top, *status, settings={"core.fsmonitor": "false", **self._no_filters()}))
 
     def _no_filters(self) -> dict[str, str]:
         """Settings under which git runs no program to compare a file: who made the repository may have named any."""
-        names = map(os.fsdecode, _git(self.top, "config", "--list", "--name-only", "-z").split(b"\0"))
+        names = map(os.fsdecode, git(self.top, "config", "--list", "--name-only", "-z").split(b"\0"))
         return {
             name: "false" if name.endswith(".required") else ""
             for name in names
@@ -149,19 +139,32 @@ class Repository:
         if self.prefix and not self._has(tree):
             self.check(commit)
             return []
-        listed = _git(self.top, "ls-tree", "-r", "-z", "-l", "--full-tree", tree)
-        return [_entry(record) for record in listed.split(b"\0") if record]
+        try:
+            return _entries(git(self.top, *_LIST, "-l", tree))
+        except GitFailed as error:
+            if "promisor remote" not in error.message:  # that it may not fetch from
+                raise
+        return self._here(_entries(git(self.top, *_LIST, tree)), tree)
+
+    def _here(self, entries: Sequence[Entry], tree: str) -> list[Entry]:
+        """``entries`` with the sizes of those whose content a partial clone has."""
+        reachable = git(self.top, "rev-list", "--objects", "--missing=print", "--no-object-names", tree).split()
+        missing = {name[1:].decode() for name in reachable if name.startswith(b"?")}
+        asked = [each.oid for each in entries if each.mode != SUBMODULE and each.oid not in missing]
+        told = git(self.top, "cat-file", "--batch-check=%(objectsize)", given="".join(f"{oid}\n" for oid in asked))
+        sizes = dict(zip(asked, map(int, told.split()), strict=True)) | dict.fromkeys(missing)
+        return [replace(each, size=sizes.get(each.oid, 0)) for each in entries]
 
     def check(self, commit: str) -> None:
         """
         Raises:
             GitFailed: the commit is gone, or the repository is.
         """
-        _git(self.top, "cat-file", "-e", f"{commit}^{{commit}}")
+        git(self.top, "cat-file", "-e", f"{commit}^{{commit}}")
 
     def _has(self, name: str) -> bool:
         try:
-            _git(self.top, "cat-file", "-e", name)
+            git(self.top, "cat-file", "-e", name)
         except GitFailed:
             return False
         return True
@@ -170,110 +173,19 @@ class Repository:
         return Blobs(self.top)
 
 
-class Blobs:
-    """Reads objects through one ``git cat-file --batch``. Not for several threads at a time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def read(self, oid: str) -> bytes:
-        """
-        Raises:
-            OSError: the object is missing (a partial clone, a collected one), or git goes away again and again.
-        """
-        try:
-            return self._ask(oid)
-        except _WentAway:
-            self.close()
-            return self._ask(oid)
-
-    def _ask(self, oid: str) -> bytes:
-        if self._process is None:
-            command = _command(self._folder, "cat-file", "--batch")
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment()
-            )
-        asked, told = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)
-        with suppress(BrokenPipeError):  # reading says so too
-            asked.write(oid.encode() + b"\n")
-            asked.flush()
-        return _answer(told, oid)
-
-    def close(self) -> None:
-        if self._process is not None:
-            process, self._process = self._process, None
-            process.kill()
-            with suppress(BrokenPipeError):  # of what was asked and not heard
-                cast("IO[bytes]", process.stdin).close()
-            cast("IO[bytes]", process.stdout).close()
-            process.wait()
-
-
-class _WentAway(OSError):
-    """The process ended before it had answered."""
-
-
-def _answer(told: IO[bytes], oid: str) -> bytes:
-    """One answer of ``cat-file --batch``: ``<oid> blob <size>``, the bytes, a line's end."""
-    header = told.readline().split()
-    if not header:
-        raise _WentAway(f"git went away before it sent {oid}")
-    if len(header) != 3 or not header[2].isdigit():
-        raise OSError(f"git has no object {oid}")
-    size = int(header[2])
-    data = told.read(size + 1)
-    if len(data) != size + 1:
-        raise _WentAway(f"git went away while it sent {oid}")
-    return data[:-1]
+def _entries(listed: bytes) -> list[Entry]:
+    """What ``git ls-tree`` lists, with or without sizes."""
+    return [_entry(record) for record in listed.split(b"\0") if record]
 
 
 def _entry(record: bytes) -> Entry:
     facts, _, path = record.partition(b"\t")
-    mode, _, oid, size = facts.split()
-    return Entry(mode.decode(), oid.decode(), int(size) if size.isdigit() else 0, path)
+    mode, _, oid, *size = facts.decode().split()
+    return Entry(mode, oid, _size(*size), path)
 
 
-def _git(folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> bytes:
-    """What git prints under ``settings`` of its configuration.
-
-    Raises:
-        GitFailed: with its own words.
-        GitMissing: there is no git.
-    """
-    try:
-        done = subprocess.run(
-            _command(folder, *arguments),
-            capture_output=True,
-            timeout=_TIMEOUT_S,
-            env=_environment() | _as_environment(settings or {}),
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise GitMissing("git is not installed", "install git, or leave --watch out") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise GitFailed(f"git {arguments[0]} in {folder}: {error}", "look at the repository with git") from error
-    if done.returncode != 0:
-        why = " ".join(done.stderr.decode("utf-8", "replace").split())[:300]
-        raise GitFailed(f"{folder}: {why or f'git {arguments[0]} failed'}", "look at the repository with git")
-    return done.stdout
-
-
-def _command(folder: Path, *arguments: str) -> list[str]:
-    return ["git", "-C", str(folder), "--no-optional-locks", *arguments]
-
-
-def _environment() -> dict[str, str]:
-    mine = {name: value for name, value in os.environ.items() if name not in _LOCAL}
-    return mine | {"LC_ALL": "C", "GIT_LITERAL_PATHSPECS": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1"}
-
-
-def _as_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """``-c NAME=VALUE`` would end a name at its first ``=``."""
-    variables = {"GIT_CONFIG_COUNT": str(len(settings))}
-    for number, (name, value) in enumerate(settings.items()):
-        variables |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
-    return variables
+def _size(told: str = "-") -> int | None:
+    return None if told == "BAD" else int(told) if told.isdigit() else 0
 
 
 def _text(output: bytes) -> str:
@@ -286,4 +198,14 @@ def _name(output: bytes) -> str:
     return output.decode("utf-8", "replace")
 
 
-__all__ = ["Blobs", "Entry", "GitFailed", "GitMissing", "Head", "NotARepository", "Repository"]
+__all__ = [
+    "SUBMODULE",
+    "SYMLINK",
+    "Blobs",
+    "Entry",
+    "GitFailed",
+    "GitMissing",
+    "Head",
+    "NotARepository",
+    "Repository",
+]

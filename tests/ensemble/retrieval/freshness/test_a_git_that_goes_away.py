@@ -86,11 +86,23 @@ def test_a_git_that_is_killed_is_started_again(large: GitRepository, index: Edge
 def test_an_object_that_is_missing_is_counted_and_the_others_are_read(
     repository: GitRepository, follower: Follower
 ) -> None:
-    """As in a partial clone, which has what it was asked for."""
     oid = repository.git("rev-parse", "HEAD:tax.py")
     (repository.path / ".git" / "objects" / oid[:2] / oid[2:]).unlink()
     report = follower.changed()
     assert (report.skipped, report.chunks) == ({"unreadable": 1}, 3)
+
+
+def test_a_partial_clone_is_indexed_as_far_as_it_goes_and_fetches_nothing(
+    repository: GitRepository, index: EdgeStore, embedder: Recorder, tmp_path: Path
+) -> None:
+    repository.git("config", "uploadpack.allowFilter", "true")
+    partial = ("clone", "-q", "--filter=blob:none", "--sparse")  # what lies at the top, and nothing below
+    repository.git(*partial, f"file://{repository.path}", str(tmp_path / "partial"))
+    report = Follower(index, embedder, tmp_path / "partial").changed()
+    assert (report.skipped, report.files, report.chunks) == ({"unreadable": 1}, 2, 3)
+    oid = repository.git("rev-parse", "HEAD:deep/price.py")
+    missing = repository.git("-C", str(tmp_path / "partial"), "rev-list", "--objects", "--missing=print", "HEAD")
+    assert f"?{oid}" in missing
 
 
 def test_a_folder_that_is_deleted_while_it_is_read_is_no_version(
