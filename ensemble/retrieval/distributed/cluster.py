@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from slipstream import EnvironmentFault, SlipstreamError
@@ -45,6 +46,10 @@ def installed_ray() -> Any:
         RayMissing: the extra is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this appliance
+    if _has_token():
+        # A cluster that `ray start` or `ray.init` makes wants its token. Ray sends it to a cluster that it finds by
+        # itself, and not to one whose address it is given, unless it is told to before it is imported.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError as error:
@@ -52,6 +57,12 @@ def installed_ray() -> Any:
             "indexing with several workers needs Ray, which is not installed", "pip install 'slipstream[distributed]'"
         ) from error
     return ray
+
+
+def _has_token() -> bool:
+    """Whether Ray would find a token to show: in the environment, in a file that it names, or in the usual one."""
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or Path(named or Path.home() / ".ray" / "auth_token").is_file()
 
 
 @contextmanager
@@ -72,7 +83,7 @@ def connected(workforce: Workforce) -> "Iterator[Cluster]":
         else:
             ray.init(workforce.address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise _unavailable(workforce.address or "this machine", error) from error
+        raise _unavailable(workforce.address or "this machine", _cause(error)) from error
     try:
         yield Cluster(ray, workforce.workers)
     finally:
@@ -89,9 +100,21 @@ def _check_answers(address: str | None) -> None:
             raise _unavailable(str(address), error) from error
 
 
-def _unavailable(where: str, error: Exception) -> ClusterUnavailable:
+def _cause(error: BaseException) -> BaseException:
+    """What Ray's own error came from: that one says only that there is no connection."""
+    cause = error.__cause__ or error.__context__
+    return _cause(cause) if cause is not None else error
+
+
+def _unavailable(where: str, error: BaseException) -> ClusterUnavailable:
+    told = " ".join(str(error).split())[:200]
+    if "token" in told.lower():
+        return ClusterUnavailable(
+            f"the Ray cluster on {where} does not let this process in: {told}",
+            "Copy ~/.ray/auth_token from its head machine, or set RAY_AUTH_TOKEN to what is in it.",
+        )
     return ClusterUnavailable(
-        f"no Ray cluster on {where}: {' '.join(str(error).split())[:200]}",
+        f"no Ray cluster on {where}: {told}",
         "Start one with `ray start --head`, or leave --ray out to use this machine.",
     )
 

@@ -14,7 +14,14 @@ from click.testing import CliRunner
 
 from slipstream.cli import main
 from slipstream.ensemble.embedder import Embedder
-from slipstream.ensemble.retrieval.distributed.cluster import ClusterUnavailable, RayMissing, WorkerLost, Workforce
+from slipstream.ensemble.retrieval.distributed import cluster as clusters
+from slipstream.ensemble.retrieval.distributed.cluster import (
+    ClusterUnavailable,
+    RayMissing,
+    WorkerLost,
+    Workforce,
+    connected,
+)
 from slipstream.ensemble.retrieval.distributed.index import ServerNeeded, distributed, shares
 from slipstream.ensemble.retrieval.distributed.worker import Assignment, KnownVectors, ShareIndexer, WorkerUnfit
 from slipstream.ensemble.retrieval.errors import StoreUnavailable
@@ -251,6 +258,36 @@ def test_a_share_that_kills_every_worker_ends_the_run_and_publishes_nothing(
     with pytest.raises(WorkerLost):
         index(forest, url, folder, Workforce(1, cluster))
     assert published(url) == []
+
+
+_CONNECT = """
+import sys
+from slipstream.ensemble.retrieval.distributed.cluster import Workforce, connected
+with connected(Workforce(2, sys.argv[1])) as cluster:
+    print(cluster.workers)
+"""
+
+
+@pytest.mark.integration
+def test_a_process_that_started_no_cluster_shows_the_token_of_this_machine(cluster: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    command = [sys.executable, "-c", _CONNECT, cluster]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == "2", done.stderr[-1000:]
+
+
+def test_a_cluster_that_wants_a_token_is_told_from_one_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Guarded:
+        def init(self, *arguments: object, **options: object) -> None:
+            try:
+                raise PermissionError("InvalidAuthToken: Authentication token is missing or incorrect")
+            except PermissionError as error:
+                raise ConnectionError("Failed to connect to Ray cluster") from error
+
+    monkeypatch.setattr(clusters, "installed_ray", Guarded)
+    with pytest.raises(ClusterUnavailable, match="does not let this process in") as refused, connected(Workforce(2)):
+        pass
+    assert "auth_token" in refused.value.remedy
 
 
 def test_a_cluster_that_is_not_there_is_named(
