@@ -6,6 +6,9 @@ hides behind the embedder.
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import takewhile
+from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
 from slipstream.engines.protocols import Progress
@@ -56,9 +59,15 @@ class Run:
     def take(self, files: Sequence[SourceFile], skipped: Skipped) -> None:
         """Index ``files``; what cannot be read any more is counted in ``skipped``."""
         total = sum(file.size for file in files) or 1
-        parsed = batches(files, self.sources, skipped)
+        ended = Event()
+        parsed = batches(takewhile(lambda file: not ended.is_set(), files), self.sources, skipped)
         written: Future[None] | None = None
-        with ThreadPoolExecutor(1, "index-parse") as parser, ThreadPoolExecutor(1, "index-write") as filer:
+        with (
+            ThreadPoolExecutor(1, "index-parse") as parser,
+            ThreadPoolExecutor(1, "index-write") as filer,
+            ExitStack() as stack,
+        ):
+            stack.callback(ended.set)  # whoever pressed Ctrl-C does not wait for a batch of files
             following = parser.submit(next, parsed, None)
             while (batch := following.result()) is not None:
                 following = parser.submit(next, parsed, None)

@@ -134,7 +134,7 @@ def digested(found: Iterable[SourceFile], skipped: Skipped) -> SourceDigest:
     return digest
 
 
-def batches(files: Sequence[SourceFile], digest: SourceDigest, skipped: Skipped) -> Iterator[Batch]:
+def batches(files: Iterable[SourceFile], digest: SourceDigest, skipped: Skipped) -> Iterator[Batch]:
     """The chunks of ``files``; ``digest`` gets what they were made from, and what is gone by now is counted.
 
     A process of its own cuts them: see `ChunkProcess`.

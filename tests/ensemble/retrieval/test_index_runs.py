@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from slipstream.ensemble.retrieval.chunk_process import ChunkProcess
+from slipstream.ensemble.retrieval.chunker import Cut
 from slipstream.ensemble.retrieval.edge import EdgeStore
 from slipstream.ensemble.retrieval.errors import StoreUnavailable
 from slipstream.ensemble.retrieval.index import build_index
@@ -106,6 +107,31 @@ def test_a_run_that_is_ended_leaves_the_version_that_was_there(
     after = run(tree, store=store, embedder=embedder)
     assert (after.embedded, after.reused) == (1, 5)
     assert versions(store, tmp_path) == {before.version, after.version, "CURRENT"}
+
+
+def test_a_run_that_is_ended_begins_no_other_file(
+    store: EdgeStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may take its grammar seconds, and a batch is many of them."""
+    for number in range(600):
+        write(tmp_path / "many" / f"m{number}.py", f"VALUE = {number}\n")
+    begun: list[str] = []
+    real = ChunkProcess.cut
+    monkeypatch.setattr(ChunkProcess, "cut", lambda it, path, *rest: (begun.append(path), real(it, path, *rest))[1])
+
+    class Interrupted(Recorder):
+        def meanwhile(self) -> None:
+            monkeypatch.setattr(ChunkProcess, "cut", slow)
+            raise KeyboardInterrupt
+
+    def slow(process: ChunkProcess, path: str, data: bytes, repo: str) -> Cut:
+        begun.append(path)
+        time.sleep(0.05)
+        return real(process, path, data, repo)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "many", store=store, embedder=Interrupted(folder))
+    assert 128 <= len(begun) < 256
 
 
 def test_a_full_disk_is_told_and_leaves_the_version_that_was_there(
