@@ -56,10 +56,17 @@ class ServerWriter(ServerShare, Writer):
     """A collection of the server that no alias points at yet."""
 
     def __init__(self, connection: Connection, info: VersionInfo) -> None:
-        from qdrant_client import models
-
         super().__init__(connection, info)
         self._open = True
+        try:
+            self._create(connection, info)
+        except BaseException:
+            self.discard()  # of what the server made before it refused the rest
+            raise
+
+    def _create(self, connection: Connection, info: VersionInfo) -> None:
+        from qdrant_client import models
+
         with connection.reaching() as client, warnings.catch_warnings():
             # The client's in-memory mode, which stands in for a server in tests, warns that it needs no indexes.
             warnings.simplefilter("ignore", UserWarning)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +19,10 @@ from slipstream.ensemble.retrieval.errors import (
     VersionGone,
 )
 from slipstream.ensemble.retrieval.server import ServerStore
-from slipstream.ensemble.retrieval.stores import StoreAddressInvalid, open_store
+from slipstream.ensemble.retrieval.stores import StoreAddressInvalid, open_server, open_store
 from slipstream.settings import Settings
 from tests.ensemble.retrieval.corpus import DIMENSION, EMBEDDER, point, publish
+from tests.ensemble.retrieval.fake_qdrant import fake_qdrant
 
 
 def test_settings_choose_the_store(tmp_path: Any) -> None:
@@ -143,3 +145,20 @@ def test_a_discarded_version_leaves_nothing_on_the_server() -> None:
         writer.upsert([point("a.py")])
     assert client.get_collections().collections == []
     client.close()
+
+
+def test_a_server_that_makes_half_of_a_version_is_left_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fake_qdrant(tmp_path) as (url, qdrant):
+        real = qdrant.answer
+
+        def full(method: str, path: str, body: dict[str, Any]) -> Any:
+            if path.endswith("/index"):
+                raise OSError("No space left on device")
+            return real(method, path, body)
+
+        monkeypatch.setattr(qdrant, "answer", full)
+        with pytest.raises(StoreUnavailable, match="No space left"):
+            open_server(url, None).writer("code", EMBEDDER, DIMENSION)
+        assert qdrant.collections == {}
