@@ -93,6 +93,8 @@ QUESTION = "Where is the retry budget of a request enforced?"
         ((QUESTION, "There [1].", "И где он после этого вызывается?"), f"{QUESTION}\nИ где он после этого вызывается?"),
         ((QUESTION, "There [1].", "and when is it?", "Never.", "why?"), f"{QUESTION}\nwhy?"),
         ((QUESTION, "There [1].", "How do I upload a file?"), "How do I upload a file?"),
+        ((QUESTION, "There [1].", "Only for async routes?"), f"{QUESTION}\nOnly for async routes?"),
+        ((QUESTION, "There [1].", "Only for the async routes?"), "Only for the async routes?"),
         (
             (QUESTION, "There [1].", "Where is the function that parses cookies?"),
             "Where is the function that parses cookies?",

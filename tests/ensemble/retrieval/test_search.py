@@ -42,6 +42,18 @@ def test_a_result_says_where_it_comes_from(store: VectorStore, searcher: Searche
     assert (result.collection, result.index_version) == ("code", version)
 
 
+def test_how_sure_it_is_depends_on_the_length_of_the_question_and_on_the_collection(
+    store: VectorStore, searcher: Searcher
+) -> None:
+    publish(store, [point("a.py", "def retry(): ..."), point("b.py", "def other(): ...")])
+    short, long = (ask(searcher, query, word="def").confidence for query in ("retry", "retry beyond all known words"))
+    assert 0 < long < short < 1
+    publish(store, [point(f"{number}.py", f"x{number}", word="def") for number in range(50)])
+    many = ask(searcher, "unheard", word="def").confidence
+    publish(store, [point("0.py", "x0", word="def")])
+    assert 0 < many < ask(searcher, "unheard", word="def").confidence < 1
+
+
 def test_the_filters_of_the_request_hold(store: VectorStore, searcher: Searcher) -> None:
     publish(
         store,
