@@ -77,11 +77,12 @@ def test_a_declined_answer_keeps_its_limits(client: OpenAI) -> None:
     assert (text, finish) == ("I did not find this in the", "stop")
 
 
-def test_a_question_that_goes_on_from_another_is_searched_with_it(client: OpenAI) -> None:
+@pytest.mark.parametrize("follow_up", ["and why?", "and where is it called?"])
+def test_a_question_that_goes_on_from_another_is_searched_with_it(client: OpenAI, follow_up: str) -> None:
     turns: list[Any] = [
         {"role": "user", "content": ANSWERABLE},
         {"role": "assistant", "content": "It inserts it into a list [1]."},
-        {"role": "user", "content": "and why?"},
+        {"role": "user", "content": follow_up},
     ]
     answer: Any = client.chat.completions.create(model="slipstream", messages=turns, max_tokens=8)
     assert answer.grounded
