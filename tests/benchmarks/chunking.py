@@ -51,6 +51,7 @@ class Way:
 
 WHOLE = {
     PRODUCT: Way("the product's way", cuts.product),
+    "widened": Way("said to reach 12 lines further", cuts.widened(12)),
     "half": Way("half the budget", cuts.product, BUDGET // 2),
     "double": Way("double the budget", cuts.product, BUDGET * 2),
     "unread": Way("embedder: no class and name", cuts.name_unread),

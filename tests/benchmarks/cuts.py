@@ -72,6 +72,21 @@ def with_imports(path: str, data: bytes, repo: str) -> Iterator[tuple[Chunk, str
         yield chunk, spoken(f"{chunk.symbol}\n{above}\n{chunk.text}") if above else embedded_text(chunk)
 
 
+def widened(lines: int) -> Cut:
+    """The product's chunks, found by what they are, but said to reach so many lines further up and down.
+
+    What this finds more is the measure's favour for large chunks and nothing else.
+    """
+
+    def cut(path: str, data: bytes, repo: str) -> Iterator[tuple[Chunk, str]]:
+        count = max(page_of(path, data).numbers, default=0)
+        for chunk in chunk_file(path, data, repo):
+            first, last = max(chunk.line_start - lines, 1), min(chunk.line_end + lines, count)
+            yield replace(chunk, line_start=first, line_end=last), embedded_text(chunk)
+
+    return cut
+
+
 def windows(size: int, step: int) -> Cut:
     """So many lines, and the next begin ``step`` further down."""
 

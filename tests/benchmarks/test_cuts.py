@@ -83,6 +83,18 @@ def test_names_are_left_out_of_both_halves_or_of_one() -> None:
     assert all(read != embedded_text(chunk) for chunk, read in unread if chunk.symbol)
 
 
+def test_a_widened_chunk_stays_within_its_file_and_is_read_as_it_was() -> None:
+    usual, wide = (
+        list(cuts.product("a.py", LONG.encode(), "repo")),
+        list(cuts.widened(5)("a.py", LONG.encode(), "repo")),
+    )
+    assert [read for _, read in wide] == [read for _, read in usual]
+    assert wide[0][0].line_start == 1
+    assert wide[-1][0].line_end == LONG.count("\n")
+    assert wide[1][0].line_start == max(usual[1][0].line_start - 5, 1)
+    assert wide[1][0].line_end == usual[1][0].line_end + 5
+
+
 def test_a_method_is_read_with_the_first_line_of_its_class_and_a_class_is_not() -> None:
     big = SHOP.replace("items = []", f"items = ['{'x' * 1200}']")
     read = texts(cuts.with_class, big)
