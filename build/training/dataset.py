@@ -1,10 +1,10 @@
 """The training set: questions about an indexed code base, numbered contexts, answers that cite them.
 
-Samples come in pages. A page is a chunk that says something about its symbol (`slipstream.build.training.wording`)
-among the chunks that the collection's own search finds near it, in the order of the search: the company it will keep
-when it is served, at a place where the search would put it (`FALLOFF`). Up to `QUESTIONS_PER_PAGE` questions are asked
-about different contexts of one page, so that a name counts for more than a place, and so that training pays for the
-page once (`slipstream.build.training.train`).
+Samples come in pages. A page is a chunk that says something about its symbol (`slipstream.build.training.wording`) among
+the chunks that the collection's own search finds near it, in the order of the search: the company it will keep when it
+is served, at a place where the search would put it (`FALLOFF`). Up to `QUESTIONS_PER_PAGE` questions are asked about
+different contexts of one page, so that a name counts for more than a place, and so that training pays for the page once
+(`slipstream.build.training.train`).
 """
 
 import json
