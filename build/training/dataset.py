@@ -1,10 +1,9 @@
 """The training set: questions about an indexed code base, numbered contexts, answers that cite them.
 
-Samples come in pages. A page is a chunk that says something about its symbol (`slipstream.build.training.wording`) among
-the chunks that the collection's own search finds near it, in the order of the search: the company it will keep when it
-is served, at a place where the search would put it (`FALLOFF`). Up to `QUESTIONS_PER_PAGE` questions are asked about
-different contexts of one page, so that a name counts for more than a place, and so that training pays for the page once
-(`slipstream.build.training.train`).
+Samples come in pages. A page is a chunk that says something about its symbol (`slipstream.build.training.wording`), in
+random order with chunks that the collection's own hybrid search finds near it: the company it will keep when it is
+served. Up to `QUESTIONS_PER_PAGE` questions are asked about different contexts of one page, so that no position is
+right by habit, and so that training pays for the page once (`slipstream.build.training.train`).
 """
 
 import json
@@ -30,11 +29,7 @@ CountTokens = Callable[[str], int]
 Split = Literal["train", "symbol", "package"]
 Language = Literal["en", "ru"]
 
-QUESTIONS_PER_PAGE = 2
-FALLOFF = 0.3
-"""How much rarer each place is than the one before for what a page is about. Of the right contexts in a served prompt,
-72% stand first (development split of tests/retrieval), and a model that was taught pages in random order cited the
-second in 44% of its answers, the right one in 19%, where always the first would have been right in 48%."""
+QUESTIONS_PER_PAGE = 4
 RUSSIAN_SHARE = 0.25
 BOTH_SHARE = 0.1
 """Share of questions that ask for two symbols and need two citations."""
@@ -160,18 +155,18 @@ class _SampleMaker:
         gold = shorten(point.chunk, max(longest, 120), self._count)
         if gold is None or not supports(gold.text, described):
             return None
-        contexts, names = list[Chunk](), {_short_name(gold)}
+        contexts, names = [gold], {_short_name(gold)}
         budget -= self._count(gold.text)
         for chunk in self._neighbours(point, split):
             short = shorten(chunk, min(longest, budget), self._count)
-            if short is None or budget < SMALLEST_CONTEXT or len(contexts) == CONTEXT_COUNTS[1] - 1:
+            if short is None or budget < SMALLEST_CONTEXT or len(contexts) == CONTEXT_COUNTS[1]:
                 break
             # The same name twice on a page would make a question about it undecidable.
             if _short_name(chunk) not in names:
                 contexts.append(short)
                 names.add(_short_name(chunk))
                 budget -= self._count(short.text)
-        contexts.insert(_place_of_gold(len(contexts) + 1, random), gold)
+        random.shuffle(contexts)
         return tuple(contexts) if len(contexts) >= CONTEXT_COUNTS[0] else None
 
     def _ask(
@@ -218,11 +213,6 @@ class _SampleMaker:
         return "symbol" if sha256(_short_name(chunk).encode()).digest()[0] < 26 else "train"  # one in ten
 
 
-def _place_of_gold(count: int, random: Random) -> int:
-    """An index below ``count``, each `FALLOFF` times as likely as the one before it."""
-    return random.choices(range(count), [FALLOFF**at for at in range(count)])[0]
-
-
 def shorten(chunk: Chunk, budget: int, count_tokens: CountTokens) -> Chunk | None:
     """The first whole lines of ``chunk`` within ``budget`` tokens, or None if not even the first one fits."""
     kept: list[str] = []
@@ -251,7 +241,6 @@ def describe_dataset(samples: Sequence[Sample]) -> dict[str, float]:
         "pages": float(len({(sample.split, sample.page) for sample in samples})),
         "russian_share": sum(sample.language == "ru" for sample in samples) / max(len(samples), 1),
         "contexts_mean": sum(len(sample.contexts) for sample in samples) / max(len(samples), 1),
-        "first_share": sum(1 in sample.gold for sample in samples) / max(len(samples), 1),
         "two_citations_share": sum(len(sample.gold) > 1 for sample in samples) / max(len(samples), 1),
     }
 
