@@ -57,6 +57,15 @@ def assemble(hits: Sequence[Hit], budget: int, count: Callable[[str], int]) -> l
     return contexts
 
 
+def near(hits: Sequence[Hit], margin: float) -> list[Hit]:
+    """The ``hits``, best first, within ``margin`` of the best one's score, and what else there is of their definitions.
+
+    What stands far below the best is no evidence beside it, and a small model takes it for some.
+    """
+    within = [hit for hit in hits if hit.score >= hits[0].score - margin]
+    return [hit for hit in hits if hit in within or any(_one_definition(hit, better) for better in within)]
+
+
 def distinct(hits: Iterable[Hit]) -> Iterator[Hit]:
     """``hits`` without blank ones and without those that say the same as a better one."""
     seen: list[set[tuple[str, ...]]] = []
@@ -216,4 +225,4 @@ def _file(hit: Hit) -> _File:
     return hit.repo, hit.path
 
 
-__all__ = ["MIN_CUT_TOKENS", "SAME", "assemble", "distinct", "join"]
+__all__ = ["MIN_CUT_TOKENS", "SAME", "assemble", "distinct", "join", "near"]

@@ -11,7 +11,7 @@ from slipstream.ensemble.contracts import SURE
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
 # Serving options that did not exist when the schema's first bundles were built.
-_ADDED_SERVING = ("citations", "min_confidence")
+_ADDED_SERVING = ("citations", "min_confidence", "context_margin")
 
 
 class _Frozen(BaseModel):
@@ -68,15 +68,17 @@ class EmbedderEntry(_Frozen):
 class ServingOptions(_Frozen):
     """How the engine is served; part of the recipe, so that a bundle carries the limits it was measured with.
 
-    ``context_tokens`` is what the numbered contexts may fill of a prompt; ``max_concurrency`` sequences are batched
-    and ``max_waiting`` more may queue; ``stream_interval`` tokens of one stream are sent together when every slot is
-    busy (a lone stream gets each token at once). ``citations``: ``constrained`` answers cite only contexts of their
-    prompt and end only after they cited one, by the grammar they are decoded with; from ``free`` ones wrong marks are
-    dropped afterwards, and one may cite nothing. A question whose search is less sure than ``min_confidence`` is
-    declined instead of answered; 0 declines none.
+    ``context_tokens`` is what the numbered contexts may fill of a prompt, and what scores more than ``context_margin``
+    below the best hit is not among them; ``max_concurrency`` sequences are batched and ``max_waiting`` more may queue;
+    ``stream_interval`` tokens of one stream are sent together when every slot is busy (a lone stream gets each token at
+    once). ``citations``: ``constrained`` answers cite only contexts of their prompt and end only after they cited one,
+    by the grammar they are decoded with; from ``free`` ones wrong marks are dropped afterwards, and one may cite
+    nothing. A question whose search is less sure than ``min_confidence`` is declined instead of answered; 0 declines
+    none.
     """
 
     context_tokens: int = Field(default=768, ge=64)
+    context_margin: float = Field(default=0.3, ge=0)
     max_concurrency: int = Field(default=8, ge=1, le=256)
     max_waiting: int = Field(default=64, ge=0)
     max_output_tokens: int = Field(default=1024, ge=1)

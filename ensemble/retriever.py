@@ -4,10 +4,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from math import inf
 
 from slipstream import InputError, SlipstreamError
 from slipstream.ensemble.abstention import is_found, not_found
-from slipstream.ensemble.assembly import assemble
+from slipstream.ensemble.assembly import assemble, near
 from slipstream.ensemble.contracts import ErrorCode, Evidence, Hit, SearchRequest, SearchResult
 from slipstream.ensemble.prompt import Message, render_messages
 from slipstream.ensemble.retrieval.errors import (
@@ -40,15 +41,22 @@ class Retriever:
     Args:
         search: the hybrid search (`Searcher.search`).
         context_tokens: what the numbered contexts may fill of a prompt.
+        context_margin: what a chunk may score less than the best one and still be a context.
         min_confidence: a search less sure of what it found makes no prompt; 0 always makes one.
     """
 
     def __init__(
-        self, search: Search, tokenizer: ChatTokenizer, context_tokens: int, min_confidence: float = 0.0
+        self,
+        search: Search,
+        tokenizer: ChatTokenizer,
+        context_tokens: int,
+        context_margin: float = inf,
+        min_confidence: float = 0.0,
     ) -> None:
         self._search = search
         self._tokenizer = tokenizer
         self._context_tokens = context_tokens
+        self._context_margin = context_margin
         self._min_confidence = min_confidence
 
     def retrieve(
@@ -103,6 +111,7 @@ class Retriever:
         self, question: str, history: Sequence[Message], hits: Sequence[Hit], room: int, max_tokens: int
     ) -> tuple[list[Hit], list[int]]:
         """The contexts that fit, and the prompt's ids."""
+        hits = near(hits, self._context_margin)
         chosen = assemble(hits, min(room, self._context_tokens), self._tokenizer.count)
         prompt_ids = self._tokenizer.encode_chat(render_messages(question, chosen, history))
         while chosen and len(prompt_ids) + max_tokens > self._tokenizer.context_length:

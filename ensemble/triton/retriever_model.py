@@ -33,7 +33,7 @@ class RetrieverModel:
         tokenizer = ChatTokenizer(bundle.tokenizer_dir)
         serving = bundle.manifest.serving
         least = serving.min_confidence if settings.min_confidence is None else settings.min_confidence
-        self._retriever = Retriever(searcher.search, tokenizer, serving.context_tokens, least)
+        self._retriever = Retriever(searcher.search, tokenizer, serving.context_tokens, serving.context_margin, least)
         self._warm_up(settings.collection, bundle.manifest.embedder.dimension)
 
     def _warm_up(self, collection: str, dimension: int) -> None:

@@ -86,7 +86,8 @@ class Answer:
 def retrieve(bundle: Bundle, tokenizer: ChatTokenizer, count: int) -> list[Prompt]:
     embedder = Embedder(bundle.embedder_dir)
     searcher = Searcher(open_store(Settings()), bundle.manifest.embedder.digest)
-    retriever = Retriever(searcher.search, tokenizer, bundle.manifest.serving.context_tokens)
+    serving = bundle.manifest.serving
+    retriever = Retriever(searcher.search, tokenizer, serving.context_tokens, serving.context_margin)
     prompts = []
     asked = questions()
     for question in asked[:: max(1, len(asked) // count)]:

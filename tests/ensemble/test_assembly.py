@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slipstream.ensemble.assembly import MIN_CUT_TOKENS, assemble
+from slipstream.ensemble.assembly import MIN_CUT_TOKENS, assemble, near
 from slipstream.ensemble.contracts import Hit
 from slipstream.ensemble.prompt import render_context
 from slipstream.ensemble.retrieval.chunker import chunk_file
@@ -41,6 +41,34 @@ def written(text: str, path: str = "c.py", first: int = 1) -> Hit:
 
 def places(contexts: Sequence[Hit]) -> list[tuple[str, int, int]]:
     return [(context.path, context.line_start, context.line_end) for context in contexts]
+
+
+def scored(one: Hit, score: float) -> Hit:
+    return one.model_copy(update={"score": score})
+
+
+class TestNear:
+    def test_nothing_is_near_nothing(self) -> None:
+        assert near([], 0.3) == []
+
+    def test_what_stands_far_below_the_best_is_left_out(self) -> None:
+        hits = [scored(hit("a.py", at, at + 1), score) for at, score in ((1, 1.2), (10, 1.0), (20, 0.9), (30, 0.3))]
+        assert near(hits, 0.3) == hits[:3]
+        assert near(hits, 0.0) == hits[:1]
+        assert near(hits, 5.0) == hits
+
+    def test_as_good_as_the_best_is_near(self) -> None:
+        hits = [scored(hit("a.py", 1, 2), 0.5), scored(hit("b.py", 1, 2), 0.5)]
+        assert near(hits, 0.0) == hits
+
+    def test_the_rest_of_a_near_definition_stays(self) -> None:
+        best, other = scored(hit("a.py", 1, 5, "cart"), 1.0), scored(hit("b.py", 1, 5, "cart"), 0.4)
+        rest = scored(hit("a.py", 6, 9, "cart"), 0.3)
+        assert near([best, other, rest], 0.2) == [best, rest]
+
+    def test_scores_below_zero(self) -> None:
+        hits = [scored(hit("a.py", 1, 2), -0.05), scored(hit("b.py", 1, 2), -0.5)]
+        assert near(hits, 0.3) == hits[:1]
 
 
 class TestUgly:

@@ -39,12 +39,16 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> ChatTokenizer:
 
 
 def retriever(
-    tokenizer: ChatTokenizer, hits: Sequence[Hit], context_tokens: int = 1000, min_confidence: float = 0.0
+    tokenizer: ChatTokenizer,
+    hits: Sequence[Hit],
+    context_tokens: int = 1000,
+    context_margin: float = 1.0,
+    min_confidence: float = 0.0,
 ) -> Retriever:
     def search(request: SearchRequest, dense: Sequence[float]) -> SearchResult:
         return SearchResult(hits=list(hits), collection=request.collection, index_version="7", confidence=CONFIDENCE)
 
-    return Retriever(search, tokenizer, context_tokens, min_confidence)
+    return Retriever(search, tokenizer, context_tokens, context_margin, min_confidence)
 
 
 class TestUgly:
@@ -86,6 +90,12 @@ class TestUgly:
 
 
 class TestPrompt:
+    def test_what_is_far_below_the_best_hit_is_no_context(self, tokenizer: ChatTokenizer) -> None:
+        hits = [hit("a.py"), hit("b.py", 50).model_copy(update={"score": 0.4, "symbol": "g"})]
+        wide, narrow = (retriever(tokenizer, hits, context_margin=margin) for margin in (0.6, 0.5))
+        assert wide.retrieve([1.0], QUESTION, REQUEST, 10).result.hits == hits
+        assert narrow.retrieve([1.0], QUESTION, REQUEST, 10).result.hits == hits[:1]
+
     def test_contexts_are_numbered_best_first_with_path_and_lines(self, tokenizer: ChatTokenizer) -> None:
         hits = [hit("b.py", 5), hit("a.py", 1)]
         found = retriever(tokenizer, hits).retrieve([1.0], QUESTION, REQUEST, 10)
