@@ -9,7 +9,7 @@ from slipstream.ensemble.retrieval.store import Found
 # of many chunks that have nothing to do with a question is nearer than the best of few.
 _COSINE, _WORDS, _QUESTION, _COLLECTION = 20.2, 3.60, -1.22, -0.854
 # Where a twentieth of the answerable queries would be lost among all chunks stands `contracts.SURE`.
-_OFFSET = -4.78
+_OFFSET = -4.76
 
 
 def confidence(found: Found, stems: int, chunks: int) -> float:
