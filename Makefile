@@ -33,7 +33,7 @@ format: $(VENV)/.installed-dev ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev ## Print every number of the README (about 50 minutes, on an idle machine, after `make run`)
+bench: $(VENV)/.installed-dev ## Print every number of the README (about an hour, on an idle machine, after `make run`)
 	@$(BIN)/python -m tests.benchmarks.startup
 	@$(BIN)/python -m tests.benchmarks.serving
 	@$(BIN)/python -m tests.benchmarks.indexing
@@ -41,6 +41,7 @@ bench: $(VENV)/.installed-dev ## Print every number of the README (about 50 minu
 	@$(BIN)/python -m tests.benchmarks.freshness
 	@$(BIN)/python -m tests.benchmarks.constrained
 	@$(BIN)/python -m tests.benchmarks.citations
+	@$(BIN)/python -m tests.benchmarks.answers
 
 lock: $(VENV)/.installed-dev ## Write constraints.txt from what is installed (after `make test` passed on it)
 	@$(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[^+]*\)+.*/\1/' > constraints.txt

@@ -122,6 +122,7 @@ def test_a_bundle_from_before_an_option_keeps_its_id(manifest: Manifest) -> None
     before = manifest.model_dump(mode="json", exclude={"id"})
     assert before["serving"].pop("citations") == "constrained"
     assert before["serving"].pop("min_confidence") == 0.5
+    assert before["serving"].pop("context_margin") == 0.1
     assert before["embedder"].pop("adapter") is None
     old_id = sha256(json.dumps(before, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
     assert Manifest.model_validate({**before, "id": old_id}).computed_id() == old_id
