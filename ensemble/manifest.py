@@ -78,7 +78,7 @@ class ServingOptions(_Frozen):
     """
 
     context_tokens: int = Field(default=768, ge=64)
-    context_margin: float = Field(default=0.1, ge=0)
+    context_margin: float = Field(default=0.1, ge=0, allow_inf_nan=False)
     max_concurrency: int = Field(default=8, ge=1, le=256)
     max_waiting: int = Field(default=64, ge=0)
     max_output_tokens: int = Field(default=1024, ge=1)

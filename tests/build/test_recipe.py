@@ -69,6 +69,14 @@ def test_a_key_written_twice_is_refused_with_its_line(text: str) -> None:
     assert "line " in error.message
 
 
+@pytest.mark.parametrize("margin", [".inf", ".nan", "-0.1", "wide"])
+def test_a_margin_that_is_no_number_of_points_is_refused(margin: str) -> None:
+    """``bundle.json`` has no infinity; 10 is as wide as scores go."""
+    assert (
+        "serving.context_margin" in fault(f"version: '1'\nadapter: null\nserving: {{context_margin: {margin}}}").message
+    )
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "- a", "word", "a: [", "\t: 1", "? [1, 2]\n: 3", "!!python/object/apply:os.system [a]", "3: 4", "&a [*a]"],

@@ -69,6 +69,12 @@ def test_what_is_there_is_answered(client: OpenAI, question: str, stream: bool) 
     assert usage.prompt_tokens > 0
 
 
+def test_what_is_far_below_the_best_hit_is_not_in_the_prompt(client: OpenAI) -> None:
+    """The search finds thirty chunks for it, and they would fill the 768 tokens of the budget."""
+    *_, usage = answered(client, ANSWERABLE, stream=False, max_tokens=1)
+    assert 0 < usage.prompt_tokens < 500
+
+
 def test_a_declined_answer_keeps_its_limits(client: OpenAI) -> None:
     text, finish, _, _, usage = answered(client, NOWHERE, stream=True, max_tokens=3)
     assert (finish, usage.completion_tokens) == ("length", 3)
