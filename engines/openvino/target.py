@@ -32,6 +32,7 @@ from slipstream.engines.protocols import (
     QuantizationSpec,
     RuntimeOptions,
     Sampling,
+    Scorer,
     TokenDelta,
 )
 
@@ -116,6 +117,12 @@ class OpenVinoTarget:
             "openvino": major_minor(version("openvino")),
         }
         return Compiled(self.name, fingerprint, {name: version(name) for name in ("openvino", "openvino-genai")})
+
+    def scorer(self, quantized: Path, *, exact: bool = False) -> Scorer:
+        """See `Target.scorer`; an engine folder does as well as what `quantize` wrote."""
+        from slipstream.engines.openvino.scorer import OpenVinoScorer
+
+        return OpenVinoScorer(quantized, exact=exact)
 
     def check_host(self, fingerprint: Mapping[str, Any]) -> None:
         """Refuse a host that lacks what ``fingerprint`` names; `require_host` says what is tolerated."""

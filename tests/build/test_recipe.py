@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from slipstream.build.options import EmbedderOptions
 from slipstream.build.recipe import (
-    EmbedderOptions,
     Recipe,
     RecipeInvalid,
     RecipeNotFound,
