@@ -6,18 +6,20 @@ Layout of ``bundles/<id>/``::
     engine/              what the target compiled
     tokenizer/           tokenizer.json, chat_template.jinja, special_tokens.json (see `ensemble.tokenizer`)
     embedder/            model.onnx, tokenizer.json, embedder.json
+    evaluation.json      what was measured of it; no part of its id
+    bundle.sig           see `ensemble.signing`; comes when somebody signs it
 """
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from slipstream import GateError, InputError
 from slipstream.ensemble.inventory import file_entries
-from slipstream.ensemble.manifest import MANIFEST, SCHEMA_VERSION, Manifest
+from slipstream.ensemble.manifest import MANIFEST, SCHEMA_VERSION, SIDECARS, FileEntry, Manifest
 
 _ACTIVE = "ACTIVE"
 
@@ -109,12 +111,17 @@ class Bundle:
         message = f"{self.path}: " + "; ".join(problems)
         return BundleCorrupt(message, "slipstream build makes it anew from the cached stages")
 
-    def problems(self) -> Iterator[str]:
-        """What `verify` finds, one line for each wrong file."""
+    def problems(self, found_files: Iterable[FileEntry] | None = None) -> Iterator[str]:
+        """What `verify` finds, one line for each wrong file.
+
+        Args:
+            found_files: what `file_entries` found in the folder, if every byte was read already.
+        """
         if self.manifest.computed_id() != self.manifest.id:
             yield f"{MANIFEST} was changed (its digest is {self.manifest.computed_id()}, it says {self.manifest.id})"
         expected = {entry.path: entry for entry in self.manifest.files}
-        present = {file.path: file for file in file_entries(self.path)}
+        files = file_entries(self.path) if found_files is None else found_files
+        present = {file.path: file for file in files}
         for path, entry in expected.items():
             found = present.get(path)
             if found is None:
@@ -123,8 +130,9 @@ class Bundle:
                 yield f"{path} has {found.size_bytes} bytes instead of {entry.size_bytes}"
             elif found.sha256 != entry.sha256:
                 yield f"{path} was changed (sha256 {found.sha256[:12]}… instead of {entry.sha256[:12]}…)"
-        for path in sorted(present.keys() - expected.keys()):
-            yield f"{path} does not belong to the bundle"
+        for path in sorted(present.keys() - expected.keys() - {MANIFEST}):
+            if path not in SIDECARS or (self.path / path).is_symlink() or not (self.path / path).is_file():
+                yield f"{path} does not belong to the bundle"
 
 
 def _size(path: Path) -> int | None:

@@ -1,19 +1,20 @@
 """The files of a folder as a manifest lists them."""
 
 import os
+from collections.abc import Collection
 from hashlib import sha256
 from pathlib import Path
 
 from slipstream.ensemble.manifest import MANIFEST, FileEntry
 
 
-def file_entries(folder: Path) -> list[FileEntry]:
-    """Every file below ``folder`` but the manifest, sorted by its path in POSIX form."""
+def file_entries(folder: Path, but: Collection[str] = (MANIFEST,)) -> list[FileEntry]:
+    """Every file below ``folder`` but those named, sorted by its path in POSIX form."""
     paths = sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
     return [
         FileEntry(path=relative, size_bytes=path.lstat().st_size, sha256=_sha256(path))
         for path in paths
-        if (relative := path.relative_to(folder).as_posix()) != MANIFEST
+        if (relative := path.relative_to(folder).as_posix()) not in but
     ]
 
 

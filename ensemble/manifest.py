@@ -10,6 +10,10 @@ from slipstream.ensemble.contracts import SURE
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
+EVALUATION = "evaluation.json"
+SIGNATURE = "bundle.sig"
+SIDECARS = (EVALUATION, SIGNATURE)
+"""Files beside the manifest that it does not list: they come to a finished bundle, and are no part of its id."""
 # Serving options that did not exist when the schema's first bundles were built.
 _ADDED_SERVING = ("citations", "min_confidence", "context_margin")
 

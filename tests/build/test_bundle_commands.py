@@ -38,13 +38,28 @@ def run(tmp_path: Path, *args: str) -> Result:
         (lambda path: (path / "engine/extra").touch(), ["engine/extra does not belong to the bundle"]),
         (lambda path: (path / "empty").symlink_to("/etc/passwd"), ["empty does not belong to the bundle"]),
         (lambda path: os.mkfifo(path / "pipe"), ["pipe does not belong to the bundle"]),
+        (
+            lambda path: (path / "evaluation.json").symlink_to(path / "bundle.json"),
+            ["evaluation.json does not belong to the bundle"],
+        ),
+        (lambda path: (path / "engine/bundle.sig").touch(), ["engine/bundle.sig does not belong to the bundle"]),
         (lambda path: rewrite_manifest(path, lambda m: m.update(context_length=1)), ["bundle.json was changed"]),
         (
             lambda path: (flip(path / "engine/openvino_model.xml"), (path / "tokenizer/tokenizer.json").unlink()),
             ["engine/openvino_model.xml was changed", "tokenizer/tokenizer.json is missing"],
         ),
     ],
-    ids=["flipped", "missing", "extra", "link", "pipe", "manifest", "two at once"],
+    ids=[
+        "flipped",
+        "missing",
+        "extra",
+        "link",
+        "pipe",
+        "linked sidecar",
+        "sidecar elsewhere",
+        "manifest",
+        "two at once",
+    ],
 )
 def test_verify_names_every_wrong_file(
     tmp_path: Path, bundle: Bundle, damage: Callable[[Path], None], found: list[str]
@@ -56,6 +71,12 @@ def test_verify_names_every_wrong_file(
     for problem in found:
         assert problem in refused.stderr
     assert "slipstream build" in refused.stderr
+
+
+def test_what_was_measured_and_a_signature_may_lie_beside_the_manifest(tmp_path: Path, bundle: Bundle) -> None:
+    for name in ("evaluation.json", "bundle.sig"):
+        (bundle.path / name).write_text("{}")
+    assert list(Bundle.open(bundle.path).problems()) == []
 
 
 def test_verify_for_machines(tmp_path: Path, bundle: Bundle) -> None:
