@@ -48,6 +48,12 @@ class Settings(BaseSettings):
         description="MLflow tracking and registry server; default is SQLite under `home`.",
     )
 
+    verify_key: Path | None = Field(
+        default=None, description="Public key (PEM) of who signs bundles; a bundle signed by another is not served."
+    )
+    require_signature: bool = Field(default=False, description="Serve no bundle that `verify_key` did not sign.")
+    key_password: SecretStr | None = Field(default=None, description="Password of the private key that signs bundles.")
+
     def __init__(self, **values: Any) -> None:
         """Read the environment; ``values`` go before it.
 
@@ -61,6 +67,11 @@ class Settings(BaseSettings):
             name = str(first["loc"][0]).upper() if first["loc"] else "a setting"
             variable = name if name.startswith(("QDRANT_", "MLFLOW_", "SLIPSTREAM_")) else f"SLIPSTREAM_{name}"
             raise SettingInvalid(f"{variable}: {first['msg']}", f"change or unset {variable}") from None
+        if self.require_signature and self.verify_key is None:
+            raise SettingInvalid(
+                "SLIPSTREAM_REQUIRE_SIGNATURE: a signature is demanded, and nothing says whose",
+                "set SLIPSTREAM_VERIFY_KEY to the public key (PEM) of who signs your bundles",
+            )
 
     @cached_property
     def root(self) -> Path:

@@ -46,3 +46,17 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setenv(name, "")
     settings = Settings()
     assert (settings.qdrant_url, settings.port, settings.mlflow_uri) == (None, 8080, None)
+
+
+def test_a_demanded_signature_needs_the_key_that_it_is_checked_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIPSTREAM_REQUIRE_SIGNATURE", "true")
+    with pytest.raises(SettingInvalid, match="SLIPSTREAM_REQUIRE_SIGNATURE") as refused:
+        Settings()
+    assert "SLIPSTREAM_VERIFY_KEY" in refused.value.remedy
+    monkeypatch.setenv("SLIPSTREAM_VERIFY_KEY", "/etc/slipstream/release.pub")
+    assert Settings().require_signature
+
+
+def test_the_password_of_a_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIPSTREAM_KEY_PASSWORD", "hunter2")
+    assert "hunter2" not in repr(Settings())
