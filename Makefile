@@ -57,12 +57,16 @@ comma := ,
 # every transformers model; nothing here uses it.
 without-torchvision = $(BIN)/pip uninstall --quiet --yes torchvision 2>/dev/null
 
+# Without its requirements; pyproject.toml says why and lists those that it imports.
+with-deepeval = $(BIN)/pip install --quiet --no-deps -c constraints.txt deepeval
+
 define install
 	@$(MAKE) --no-print-directory system
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing ($(1)) ..."
 	@$(BIN)/pip install --quiet -c constraints.txt -e '.[$(1)]'
 	@$(without-torchvision)
+	@$(with-deepeval)
 	@touch $(2)
 endef
 

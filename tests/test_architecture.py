@@ -44,8 +44,9 @@ LAZY = {
     "peft",
     "onnxruntime",
     "onnx",
+    "deepeval",
 }
-SERVER_MUST_NOT = {"torch", "transformers", "optimum", "peft", "nncf", "mlflow"}
+SERVER_MUST_NOT = {"torch", "transformers", "optimum", "peft", "nncf", "mlflow", "deepeval"}
 
 
 def sources(room: str) -> list[Path]:
