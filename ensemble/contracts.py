@@ -34,6 +34,8 @@ from pydantic import BaseModel, ConfigDict, Field
 EMBEDDER, RETRIEVER, GENERATOR, RAG, SEARCH = "embedder", "retriever", "generator", "rag", "search"
 
 MAX_SEARCH_LIMIT = 100
+RETRIEVED_CHUNKS = 30
+"""How many chunks the retriever may choose contexts from; the token budget of the bundle decides how many fit."""
 SURE = 0.5
 """A search at least so confident is worth an answer; `retrieval.confidence` is calibrated to that."""
 

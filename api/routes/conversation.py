@@ -15,11 +15,9 @@ from slipstream.api.requests import ChatMessage, ChatRequest
 from slipstream.api.state import BASE_MODEL, MODELS, RAG_MODEL, Facade, RequestRecord
 from slipstream.api.triton.tensors import Sampling, Tensor, prompt_tensor, rag_tensors
 from slipstream.ensemble.citations import without_marks
-from slipstream.ensemble.contracts import SearchRequest
+from slipstream.ensemble.contracts import RETRIEVED_CHUNKS, SearchRequest
 
 DEFAULT_MAX_TOKENS = 512
-RETRIEVED_CHUNKS = 30
-"""How many chunks the retriever may choose contexts from; the token budget of the bundle decides how many fit."""
 FOLLOW_UP_WORDS = 4
 """A question of so few words ("in Python?") is searched together with the one before it."""
 REFERRING_WORDS = 8

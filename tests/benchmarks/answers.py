@@ -21,9 +21,9 @@ from unittest import mock
 
 import httpx
 
-from slipstream.api.routes.conversation import RETRIEVED_CHUNKS
 from slipstream.ensemble.bundle import find_bundle
 from slipstream.ensemble.citations import cited_numbers
+from slipstream.ensemble.contracts import RETRIEVED_CHUNKS
 from slipstream.ensemble.retrieval.evaluation.collection import Collection, assemble
 from slipstream.ensemble.retrieval.evaluation.corpora import fetch_corpora
 from slipstream.ensemble.retrieval.evaluation.queries import Query

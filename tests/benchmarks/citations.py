@@ -15,8 +15,8 @@ from typing import Any
 
 import httpx
 
-from slipstream.api.routes.conversation import RETRIEVED_CHUNKS
 from slipstream.ensemble.citations import cited_numbers
+from slipstream.ensemble.contracts import RETRIEVED_CHUNKS
 from slipstream.settings import Settings
 from tests.benchmarks.served import Server, machine, serve
 
