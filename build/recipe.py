@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from reprlib import Repr
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
@@ -23,6 +22,7 @@ from slipstream.build.options import (
     Quantization,
     Section,
 )
+from slipstream.build.strict_yaml import YAMLError, load_strict, one_line
 from slipstream.ensemble.manifest import ServingOptions
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -57,7 +57,7 @@ class Recipe(Section):
     target: Literal["openvino"] = "openvino"
     draft: DraftOptions = DraftOptions()
     embedder: EmbedderOptions = EmbedderOptions()
-    evaluation: EvaluationOptions = EvaluationOptions()
+    evaluation: EvaluationOptions | None = EvaluationOptions()
     serving: ServingOptions = ServingOptions()
 
     @field_validator("draft", mode="before")
@@ -104,9 +104,9 @@ def parse_recipe(text: str, origin: str) -> Recipe:
         RecipeInvalid: see `load_recipe`.
     """
     try:
-        fields = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506  # a SafeLoader
-    except yaml.YAMLError as error:
-        raise RecipeInvalid(f"{origin}: {_one_line(error)}", "write each key once, as `key: value`") from error
+        fields = load_strict(text)
+    except YAMLError as error:
+        raise RecipeInvalid(f"{origin}: {one_line(error)}", "write each key once, as `key: value`") from error
     except RecursionError as error:
         raise RecipeInvalid(f"{origin} is nested too deeply", f"start from {SHIPPED / 'default.yaml'}") from error
     if not isinstance(fields, dict):
@@ -150,29 +150,9 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Every key a recipe may have, dotted."""
     for name, field in model.model_fields.items():
         yield prefix + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from known_keys(field.annotation, f"{prefix}{name}.")
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """A SafeLoader that refuses a key written twice, where YAML would let the last one win in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key has to be a word", key.start_mark)
-            if key.value in seen:
-                problem = f"the key {key.value!r} is written twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _one_line(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return f"line {mark.line + 1}: {problem}" if mark else str(problem)
+        for kind in (field.annotation, *get_args(field.annotation)):  # a section may be null
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from known_keys(kind, f"{prefix}{name}.")
 
 
 __all__ = [
