@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "build": ("slipstream.build.commands", "build", "Build an engine bundle from a recipe."),
     "bundles": ("slipstream.build.commands", "bundles", "List the bundles that were built; choose the active one."),
     "verify": ("slipstream.build.commands", "verify", "Check every file of a bundle against its manifest."),
+    "sign": ("slipstream.build.sign_command", "sign", "Sign a bundle, so that a server can tell whose it is."),
     "train": ("slipstream.build.training.commands", "train", "Train a LoRA adapter on an indexed code base."),
     "train-embedder": (
         "slipstream.build.training.embedder.commands",

@@ -26,12 +26,14 @@ def serve(reference: str | None, host: str | None, port: int | None, question: s
     from slipstream.api.logs import configure_logging
     from slipstream.api.startup import announce, warn_if_open
     from slipstream.ensemble.bundle import find_bundle
+    from slipstream.ensemble.signing.trust import admit as admit_signed
 
     configure_logging()
     given = {"host": host, "port": port}
     settings = Settings().model_copy(update={name: value for name, value in given.items() if value is not None})
     bundle = find_bundle(settings.bundles_dir, reference)
     bundle.admit()
+    seal = admit_signed(bundle.path, settings)
     with bind(settings.host, settings.port) as listener:
         from slipstream.api.server import Appliance
 
@@ -43,7 +45,7 @@ def serve(reference: str | None, host: str | None, port: int | None, question: s
             if question is not None:
                 _ask_once(base_url, question, as_json=as_json)
 
-        Appliance(bundle, settings, listener, on_ready).run()
+        Appliance(bundle, settings, listener, on_ready, seal).run()
 
 
 def _ask_once(base_url: str, question: str, *, as_json: bool) -> None:

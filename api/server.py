@@ -52,14 +52,20 @@ class Appliance:
         listener: a bound socket (see `listener.bind`).
         on_ready: called once, in a thread of its own, when the first question can be answered, with the seconds that
             it took.
+        seal: what `slipstream.ensemble.signing.trust.admit` said of the bundle.
     """
 
     def __init__(
-        self, bundle: Bundle, settings: Settings, listener: socket.socket, on_ready: Callable[[float], None]
+        self,
+        bundle: Bundle,
+        settings: Settings,
+        listener: socket.socket,
+        on_ready: Callable[[float], None],
+        seal: str = "",
     ) -> None:
         self._listener = listener
         self._on_ready = on_ready
-        self._supervisor = Supervisor(bundle, settings)
+        self._supervisor = Supervisor(bundle, settings, seal)
         self._triton = TritonClient(self._supervisor.grpc_address)
         app = create_app(bundle, settings, self._triton, lambda: self._supervisor.state)
         self._closing: asyncio.Event = app.state.facade.closing

@@ -39,12 +39,14 @@ def build(recipe: str, plan_only: bool, activate: bool, as_json: bool) -> None:
       slipstream build default
       slipstream build my-recipe.yaml --plan
     """
-    from slipstream.build.pipeline import STAGES, Pipeline
+    from slipstream.build.graph import stage_names
+    from slipstream.build.pipeline import Pipeline
     from slipstream.build.progress import watched
     from slipstream.build.recipe import load_recipe
 
     loaded = load_recipe(recipe)
-    with watched(STAGES[:1] if plan_only else STAGES) as watcher:
+    names = stage_names(loaded)
+    with watched(names[:1] if plan_only else names) as watcher:
         pipeline = Pipeline(loaded, Settings(), watcher)
         plan = pipeline.plan() if plan_only else None
         report = None if plan_only else pipeline.build(activate=activate)
@@ -100,16 +102,23 @@ def _build_lines(report: "BuildReport", *, activated: bool) -> Iterator[str]:
 @click.argument("bundle", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def verify(bundle: str | None, as_json: bool) -> None:
-    """Check every byte of BUNDLE and that it fits this host.
+    """Check every byte of BUNDLE, its signature, and that it fits this host.
 
-    BUNDLE is a path, an id or a release name; the active one by default.
+    BUNDLE is a path, an id or a release name; the active one by default. A signature is checked with the public key
+    in SLIPSTREAM_VERIFY_KEY; a missing one is wrong where SLIPSTREAM_REQUIRE_SIGNATURE is true.
 
     \b
     Example:
       slipstream verify production-v0.1-smollm2-135m-awq-p1
     """
-    opened = find_bundle(Settings().bundles_dir, bundle)
-    problems = [*opened.problems(), *_host_problems(opened)]
+    from slipstream.ensemble.signing.signature import contents
+    from slipstream.ensemble.signing.trust import state_of
+
+    settings = Settings()
+    opened = find_bundle(settings.bundles_dir, bundle)
+    found = contents(opened.path)
+    signed = state_of(opened.path, found, settings)
+    problems = [*opened.problems(found), *_host_problems(opened), *filter(None, [signed.problem])]
     files = opened.manifest.files
     document = {
         "bundle": opened.manifest.id,
@@ -119,6 +128,7 @@ def verify(bundle: str | None, as_json: bool) -> None:
         "problems": problems,
         "files": len(files),
         "size_bytes": _size_bytes(opened),
+        "signature": {"state": signed.state, "key": signed.key},
     }
     if as_json:
         click.echo(json.dumps(document, ensure_ascii=False))
@@ -126,10 +136,11 @@ def verify(bundle: str | None, as_json: bool) -> None:
         click.echo(
             f"{opened.manifest.release_name} ({opened.manifest.id}): {len(files)} files as built, fits this host"
         )
+        click.echo(f"  {signed}")
     if problems:
-        raise BundleRefused(
-            f"{opened.path}: " + "; ".join(problems), "build it anew from the cached stages: slipstream build RECIPE"
-        )
+        anew = "build it anew from the cached stages: slipstream build RECIPE"
+        remedy = signed.remedy if problems == [signed.problem] else anew
+        raise BundleRefused(f"{opened.path}: " + "; ".join(problems), remedy)
 
 
 def _host_problems(bundle: Bundle) -> Iterator[str]:

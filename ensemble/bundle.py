@@ -97,13 +97,16 @@ class Bundle:
             raise self._corrupt([f"{path} is missing or has another size" for path in wrong])
         target(self.manifest.engine.target).check_host(self.manifest.engine.fingerprint)
 
-    def verify(self) -> None:
+    def verify(self, found_files: Iterable[FileEntry] | None = None) -> None:
         """Check the id and every file: size, sha256, nothing missing, nothing extra.
+
+        Args:
+            found_files: what `file_entries` found in the folder, if every byte was read already.
 
         Raises:
             BundleCorrupt: naming every file that is wrong.
         """
-        problems = list(self.problems())
+        problems = list(self.problems(found_files))
         if problems:
             raise self._corrupt(problems)
 
@@ -112,11 +115,7 @@ class Bundle:
         return BundleCorrupt(message, "slipstream build makes it anew from the cached stages")
 
     def problems(self, found_files: Iterable[FileEntry] | None = None) -> Iterator[str]:
-        """What `verify` finds, one line for each wrong file.
-
-        Args:
-            found_files: what `file_entries` found in the folder, if every byte was read already.
-        """
+        """What `verify` finds, one line for each wrong file."""
         if self.manifest.computed_id() != self.manifest.id:
             yield f"{MANIFEST} was changed (its digest is {self.manifest.computed_id()}, it says {self.manifest.id})"
         expected = {entry.path: entry for entry in self.manifest.files}

@@ -21,6 +21,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "slipstream.ensemble.contracts",
         "slipstream.ensemble.manifest",
         "slipstream.ensemble.retrieval.stores",  # names and versions of the collections, for /v1/metadata
+        "slipstream.ensemble.signing.trust",
         "slipstream.ensemble.tokenizer",
         "slipstream.ensemble.triton",
         "slipstream.engines.protocols",

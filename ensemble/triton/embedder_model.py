@@ -3,7 +3,6 @@
 Only for a Triton without the native ``onnxruntime`` backend; the tensors are the same with either.
 """
 
-from pathlib import Path
 from typing import Any
 
 from slipstream.ensemble.triton import tensors
@@ -14,11 +13,11 @@ class EmbedderModel:
     """One instance; Triton calls `initialize` once and `execute` with one or more requests."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        from slipstream.ensemble.bundle import Bundle
         from slipstream.ensemble.embedder import Embedder
+        from slipstream.ensemble.triton.admission import admitted_bundle
 
         exit_with_parent()
-        self._embedder = Embedder(Bundle.open(Path(tensors.parameters(args)["bundle"])).embedder_dir)
+        self._embedder = Embedder(admitted_bundle(args).embedder_dir)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return [self._embed(request) for request in requests]

@@ -1,7 +1,6 @@
 """The generator in Triton's Python backend: decoupled, so that requests join and leave the batch at any time."""
 
 import threading
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +26,12 @@ class GeneratorModel:
     def initialize(self, args: dict[str, str]) -> None:
         from slipstream.engines.protocols import RuntimeOptions
         from slipstream.engines.registry import runtime
-        from slipstream.ensemble.bundle import Bundle
         from slipstream.ensemble.grammar import common_grammars
         from slipstream.ensemble.tokenizer import TOKENIZER, ChatTokenizer
+        from slipstream.ensemble.triton.admission import admitted_bundle
 
         exit_with_parent()
-        bundle = Bundle.open(Path(tensors.parameters(args)["bundle"]))
+        bundle = admitted_bundle(args)
         serving = bundle.manifest.serving
         constrained = serving.citations == "constrained"
         options = RuntimeOptions(

@@ -21,6 +21,7 @@ from time import monotonic, sleep
 import psutil
 
 from slipstream import EnvironmentFault
+from slipstream.ensemble.signing.trust import SEAL
 from slipstream.settings import Settings
 
 LOOPBACK = "127.0.0.1"
@@ -110,8 +111,8 @@ def command(installation: Installation, repository: Path, backends: Path, ports:
     ]
 
 
-def environment(installation: Installation, settings: Settings) -> dict[str, str]:
-    """What Triton and its stubs see: this Python's packages, and the settings in force.
+def environment(installation: Installation, settings: Settings, seal: str = "") -> dict[str, str]:
+    """What Triton and its stubs see: this Python's packages, the settings in force, and the seal of the bundle.
 
     The stub embeds Python and finds the packages through the first ``python3`` on ``PATH``; secrets travel here and
     never in a file or on a command line.
@@ -125,6 +126,10 @@ def environment(installation: Installation, settings: Settings) -> dict[str, str
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
     env["SLIPSTREAM_HOME"] = str(settings.root)
     env["SLIPSTREAM_COLLECTION"] = settings.collection
+    env["SLIPSTREAM_VERIFY_KEY"] = str(settings.verify_key.expanduser().absolute()) if settings.verify_key else ""
+    env["SLIPSTREAM_REQUIRE_SIGNATURE"] = str(settings.require_signature)
+    env[SEAL] = seal
+    env.pop("SLIPSTREAM_KEY_PASSWORD", None)
     _set(env, "QDRANT_URL", settings.qdrant_url)
     _set(env, "QDRANT_API_KEY", settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None)
     return env

@@ -1,6 +1,5 @@
 """The retriever in Triton's Python backend."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,16 +18,16 @@ class RetrieverModel:
     """One instance; it owns the index's shards for as long as it lives."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        from slipstream.ensemble.bundle import Bundle
         from slipstream.ensemble.retrieval.search import Searcher
         from slipstream.ensemble.retrieval.stores import open_store
         from slipstream.ensemble.retriever import Retriever
         from slipstream.ensemble.tokenizer import ChatTokenizer
+        from slipstream.ensemble.triton.admission import admitted_bundle
         from slipstream.settings import Settings
 
         exit_with_parent()
         settings = Settings()
-        bundle = Bundle.open(Path(tensors.parameters(args)["bundle"]))
+        bundle = admitted_bundle(args)
         searcher = Searcher(open_store(settings), bundle.manifest.embedder.digest)
         tokenizer = ChatTokenizer(bundle.tokenizer_dir)
         serving = bundle.manifest.serving

@@ -50,8 +50,9 @@ class Supervisor:
         failure: what is known of the last end, empty if there was none.
     """
 
-    def __init__(self, bundle: Bundle, settings: Settings) -> None:
+    def __init__(self, bundle: Bundle, settings: Settings, seal: str = "") -> None:
         self._bundle = bundle
+        self._seal = seal
         self._settings = settings
         wanted = (settings.triton_http_port, settings.triton_grpc_port, settings.triton_metrics_port)
         self._ports = Ports(*map(port_or_free, wanted))
@@ -112,7 +113,7 @@ class Supervisor:
             raise _unwritable(error, self._settings.repository_dir) from error
         prefix = f"slipstream-{os.getpid()}-{self._ports.grpc}-"
         arguments = command(installation, repository, backends, self._ports, prefix)
-        env = environment(installation, self._settings)
+        env = environment(installation, self._settings, self._seal)
         self._set_state("starting")
         self._thread = threading.Thread(target=self._run, args=(arguments, env, prefix), name="supervisor", daemon=True)
         self._thread.start()
