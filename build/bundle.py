@@ -11,14 +11,18 @@ from typing import Any
 
 from slipstream.build.durable import Shelf
 from slipstream.build.embedder_adapter import EmbedderAdapter
+from slipstream.build.evaluation.record import Evaluation
 from slipstream.build.recipe import Recipe
 from slipstream.build.references import ResolvedModel
 from slipstream.build.registry import RegisteredAdapter
 from slipstream.build.stages import Outputs, Status
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.bundle import Bundle, BundleError
+from slipstream.ensemble.disk import sync
 from slipstream.ensemble.manifest import (
+    EVALUATION,
     MANIFEST,
+    SIGNATURE,
     AdapterLineage,
     EmbedderAdapterEntry,
     EmbedderEntry,
@@ -120,8 +124,13 @@ def existing(bundles_dir: Path, manifest: Manifest) -> Bundle | None:
     return bundle if bundle.manifest == manifest and not list(bundle.problems()) else None
 
 
-def assemble(manifest: Manifest, outputs: Outputs, bundles_dir: Path, progress: Progress) -> tuple[Bundle, Status]:
+def assemble(
+    manifest: Manifest, outputs: Outputs, bundles_dir: Path, progress: Progress, measured: Evaluation | None = None
+) -> tuple[Bundle, Status]:
     """Write the bundle of ``manifest``, in place of a damaged one; one that another build just wrote is taken.
+
+    Args:
+        measured: goes beside the manifest; what is measured of a bundle is no part of its id.
 
     Raises:
         DiskFull: nothing half made is left.
@@ -137,6 +146,8 @@ def assemble(manifest: Manifest, outputs: Outputs, bundles_dir: Path, progress: 
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(part.source, place)
         (aside / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        if measured is not None:
+            (aside / EVALUATION).write_text(_evaluation_text(measured), encoding="utf-8")
         progress(0.9, "checking every byte")
         Bundle.open(aside).verify()
 
@@ -147,4 +158,19 @@ def assemble(manifest: Manifest, outputs: Outputs, bundles_dir: Path, progress: 
     return Bundle.open(bundles_dir / manifest.id), "ran"
 
 
-__all__ = ["Part", "assemble", "existing", "manifest_of", "parts"]
+def keep_evaluation(bundle: Bundle, measured: Evaluation) -> None:
+    """Put ``measured`` beside the manifest of a finished ``bundle``; a signed one is left as it was signed."""
+    place, text = bundle.path / EVALUATION, _evaluation_text(measured)
+    if (bundle.path / SIGNATURE).exists() or (place.is_file() and place.read_text(encoding="utf-8") == text):
+        return
+    aside = place.with_suffix(".aside")
+    aside.write_text(text, encoding="utf-8")
+    sync(aside)
+    aside.replace(place)
+
+
+def _evaluation_text(measured: Evaluation) -> str:
+    return measured.model_dump_json(indent=2) + "\n"
+
+
+__all__ = ["Part", "assemble", "existing", "keep_evaluation", "manifest_of", "parts"]

@@ -12,10 +12,14 @@ from slipstream.ensemble.retrieval.chunker import chunk_file, embedded_text
 from slipstream.ensemble.retrieval.store import Chunk
 from slipstream.ensemble.retrieval.walk import resolve_root, walk
 from slipstream.ensemble.tokenizer import ChatTokenizer
+from slipstream.settings import Settings
 
 CONTEXTS = (2, 6)
 RUSSIAN_SHARE = 0.15
 """Both as in training: how many contexts a prompt has, and how many questions are not English."""
+
+COLLECTION = "collection:"
+"""Before the name of an indexed collection, where a source is named."""
 
 _AROUND = 128  # tokens of system words, question and answer beside the contexts
 
@@ -24,21 +28,37 @@ class NothingToCalibrateOn(InputError):
     """The calibration sources hold too little code."""
 
 
-def source_chunks(sources: Sequence[str]) -> list[Chunk]:
-    """Every chunk that an index of ``sources`` would hold, in order.
+def source_chunks(sources: Sequence[str], settings: Settings | None = None) -> list[Chunk]:
+    """Every chunk of ``sources``, in order: of a tree what an index would hold, of ``collection:NAME`` what it holds.
 
     Raises:
-        SourceNotFound: a source names nothing.
+        SourceNotFound, CollectionNotFound: a source names nothing.
         NothingToCalibrateOn: there are fewer chunks than a prompt holds.
     """
-    files = walk([resolve_root(source) for source in sources])
+    trees = [source for source in sources if not source.startswith(COLLECTION)]
+    files = walk([resolve_root(source) for source in trees])
     chunks = [chunk for file in files for chunk in chunk_file(file.path, file.absolute.read_bytes(), file.repo)]
+    for source in sources:
+        if source.startswith(COLLECTION):
+            chunks += _indexed(source.removeprefix(COLLECTION), settings or Settings())
     if len(chunks) < CONTEXTS[1]:
         raise NothingToCalibrateOn(
             f"the calibration sources hold {len(chunks)} chunks of code; {CONTEXTS[1]} are needed",
             "name larger source trees in calibration.sources",
         )
     return chunks
+
+
+def _indexed(collection: str, settings: Settings) -> list[Chunk]:
+    """Every chunk of the published version, in the order of files and lines."""
+    from slipstream.ensemble.retrieval.stores import open_store
+
+    reader = open_store(settings).reader(collection)
+    try:
+        found = (point.chunk for point in reader.scroll())
+        return sorted(found, key=lambda chunk: (chunk.repo, chunk.path, chunk.line_start, chunk.line_end))
+    finally:
+        reader.close()
 
 
 def chunks_digest(chunks: Sequence[Chunk]) -> str:
@@ -56,7 +76,24 @@ def calibration_sequences(chunks: Sequence[Chunk], tokenizer: ChatTokenizer, opt
     return [_conversation(chunks, tokenizer, options.tokens, random) for _ in range(options.sequences)]
 
 
+def serving_prompts(
+    chunks: Sequence[Chunk], tokenizer: ChatTokenizer, count: int, limit: int, seed: int
+) -> list[list[int]]:
+    """Token ids of ``count`` prompts as they are served, of at most ``limit`` ids each, drawn by ``seed``.
+
+    Other ones than those of `calibration_sequences` with the same seed.
+    """
+    random = Random(f"{seed}/prompts")  # noqa: S311
+    return [_turns(chunks, tokenizer, limit, random)[0][:limit] for _ in range(count)]
+
+
 def _conversation(chunks: Sequence[Chunk], tokenizer: ChatTokenizer, limit: int, random: Random) -> list[int]:
+    prompt, answer = _turns(chunks, tokenizer, limit, random)
+    return [*prompt, *tokenizer.encode(answer), *tokenizer.eos_token_ids[:1]][:limit]
+
+
+def _turns(chunks: Sequence[Chunk], tokenizer: ChatTokenizer, limit: int, random: Random) -> tuple[list[int], str]:
+    """A prompt with contexts, and what a good answer to it is."""
     contexts = _contexts(chunks, tokenizer, limit - _AROUND, random)
     random.shuffle(contexts)
     spoken = [(number, told) for number, chunk in enumerate(contexts, 1) if (told := describe(chunk)) is not None]
@@ -65,8 +102,7 @@ def _conversation(chunks: Sequence[Chunk], tokenizer: ChatTokenizer, limit: int,
         question, answer = ask_and_answer(told, number, random, russian=random.random() < RUSSIAN_SHARE)
     else:
         question, answer = f"What is in {contexts[0].path}?", f"`{contexts[0].symbol or contexts[0].path}` [1]."
-    prompt = tokenizer.encode_chat(render_messages(question, contexts))
-    return [*prompt, *tokenizer.encode(answer), *tokenizer.eos_token_ids[:1]][:limit]
+    return tokenizer.encode_chat(render_messages(question, contexts)), answer
 
 
 def _contexts(chunks: Sequence[Chunk], tokenizer: ChatTokenizer, budget: int, random: Random) -> list[Chunk]:
@@ -92,5 +128,6 @@ def comparison_texts(chunks: Sequence[Chunk], count: int, seed: int) -> list[str
 
 
 __all__ = [
-    "NothingToCalibrateOn", "calibration_sequences", "chunks_digest", "comparison_texts", "source_chunks",
+    "NothingToCalibrateOn", "calibration_sequences", "chunks_digest", "comparison_texts", "serving_prompts",
+    "source_chunks",
 ]  # fmt: skip

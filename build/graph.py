@@ -9,7 +9,10 @@ from slipstream.build.calibration import calibration_sequences, chunks_digest, c
 from slipstream.build.checkpoint import write_tokenizer
 from slipstream.build.embedder import export_embedder
 from slipstream.build.embedder_adapter import EmbedderAdapter, resolve_embedder_adapter
+from slipstream.build.evaluation.stages import EVALUATION_STAGES, evaluation_stages
+from slipstream.build.evaluation.texts import HeldOut, held_out
 from slipstream.build.merge import merge_adapter
+from slipstream.build.options import Quantization
 from slipstream.build.recipe import Recipe
 from slipstream.build.references import ResolvedModel, resolve_model
 from slipstream.build.registry import RegisteredAdapter, Registry
@@ -29,13 +32,17 @@ _GGUF_GROWTH, _SAFETENSORS_GROWTH = 8, 2
 
 @dataclass(frozen=True)
 class Resolved:
-    """What the references of a recipe mean now; ``chunks`` are those of its calibration sources."""
+    """What the references of a recipe mean now.
+
+    ``chunks`` are those of its calibration sources, ``texts`` what it is measured on, None where nothing is measured.
+    """
 
     base: ResolvedModel
     adapter: RegisteredAdapter | None
     embedder: ResolvedModel
     embedder_adapter: EmbedderAdapter | None
     chunks: list[Chunk]
+    texts: HeldOut | None
 
 
 def resolve(recipe: Recipe, settings: Settings, progress: Progress) -> Resolved:
@@ -58,17 +65,30 @@ def resolve(recipe: Recipe, settings: Settings, progress: Progress) -> Resolved:
     wanted = recipe.embedder.adapter
     embedder_adapter = None if wanted is None else resolve_embedder_adapter(wanted, embedder)
     progress(0.9, "reading the calibration sources")
-    return Resolved(base, adapter, embedder, embedder_adapter, source_chunks(recipe.calibration.sources))
+    chunks = source_chunks(recipe.calibration.sources, settings)
+    texts = None
+    if recipe.evaluation is not None:
+        progress(0.95, "reading the held-out text")
+        texts = held_out(recipe.evaluation, recipe.calibration.sources, (chunk.text for chunk in chunks))
+    return Resolved(base, adapter, embedder, embedder_adapter, chunks, texts)
 
 
 def stages_of(recipe: Recipe, resolved: Resolved) -> list[Stage]:
     """The cached stages, each after those that it reads."""
-    return [
+    made = [
         _merge(recipe, resolved),
+        _reference(recipe, resolved),
         _quantize(recipe, resolved),
         _compile(recipe, resolved),
         _embedder(recipe, resolved),
     ]
+    return [*made, *evaluation_stages(recipe, resolved.chunks, resolved.texts)]
+
+
+def stage_names(recipe: Recipe) -> tuple[str, ...]:
+    """What a build of ``recipe`` goes through, in order, *resolve* and *bundle* included."""
+    measured = EVALUATION_STAGES if recipe.evaluation is not None else ()
+    return ("resolve", "merge", "reference", "quantize", "compile", "embedder", *measured, "bundle")
 
 
 def _merge(recipe: Recipe, resolved: Resolved) -> Stage:
@@ -91,9 +111,21 @@ def _merge(recipe: Recipe, resolved: Resolved) -> Stage:
     return Stage("merge", inputs, work, needed_bytes=_checkpoint_bytes(base))
 
 
+def _reference(recipe: Recipe, resolved: Resolved) -> Stage:
+    """The merged model as its engine family has it, not quantized: where quantizing starts, and what it is held to."""
+    return _quantizing("reference", recipe, resolved, Quantization(method="none"), after=("merge",))
+
+
 def _quantize(recipe: Recipe, resolved: Resolved) -> Stage:
+    after = ("merge",) if recipe.quantization.method == "none" else ("merge", "reference")
+    return _quantizing("quantize", recipe, resolved, recipe.quantization, after)
+
+
+def _quantizing(
+    name: str, recipe: Recipe, resolved: Resolved, quantization: Quantization, after: tuple[str, ...]
+) -> Stage:
     engine = target(recipe.target)
-    calibrated = recipe.quantization.method != "none"
+    calibrated = quantization.method != "none"
 
     def work(outputs: Outputs, out: Path, progress: Progress) -> dict[str, Any]:
         merged = outputs["merge"].folder
@@ -102,19 +134,21 @@ def _quantize(recipe: Recipe, resolved: Resolved) -> Stage:
             progress(0.0, "calibration text")
             tokenizer = ChatTokenizer(merged / "tokenizer")
             sequences = calibration_sequences(resolved.chunks, tokenizer, recipe.calibration)
-        facts = engine.quantize(merged / "checkpoint", recipe.quantization.spec, sequences, out, progress)
+        exported = outputs["reference"].folder if "reference" in after else None
+        facts = engine.quantize(merged / "checkpoint", quantization.spec, sequences, out, progress, exported)
         return {"quantized": facts, "calibration_sha256": digest_of(sequences) if calibrated else None}
 
     sources = {"sources": chunks_digest(resolved.chunks), "prompt": PROMPT.digest}
     inputs = {
         "target": recipe.target,
-        "quantization": recipe.quantization.effective(),
+        "quantization": quantization.effective(),
         "calibration": recipe.calibration.model_dump(mode="json") | sources if calibrated else None,
         "libraries": engine.versions() | library_versions("tokenizers"),
         "code": code_digests(*_TARGET_CODE[recipe.target], *(_CALIBRATION_CODE if calibrated else ())),
     }
-    # The full-precision export lies beside the result until that is written.
-    return Stage("quantize", inputs, work, after=("merge",), needed_bytes=_checkpoint_bytes(resolved.base) * 3 // 2)
+    # The full-precision export lies beside the reference until that is written.
+    needed_bytes = _checkpoint_bytes(resolved.base) * 3 // 2
+    return Stage(name, inputs, work, after=after, needed_bytes=needed_bytes, shelf="quantize")
 
 
 def _compile(recipe: Recipe, resolved: Resolved) -> Stage:
@@ -172,4 +206,4 @@ def _engine_bytes(recipe: Recipe, resolved: Resolved) -> int:
     return _checkpoint_bytes(resolved.base) * bits // 32
 
 
-__all__ = ["Resolved", "resolve", "stages_of"]
+__all__ = ["Resolved", "resolve", "stage_names", "stages_of"]

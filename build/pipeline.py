@@ -1,4 +1,4 @@
-"""The build: resolve → merge → quantize → compile → embedder → bundle, each step only if its inputs changed.
+"""The build: resolve → merge → quantize → compile → embedder → measure → bundle, each step only if its inputs changed.
 
 *resolve* always runs, for an alias may have moved; what it fetches is kept by reference. The stages after it are cached
 by the digest of their inputs (`slipstream.build.stages`), and the bundle is kept by its id.
@@ -14,8 +14,9 @@ from typing import Protocol, TypeVar
 import structlog
 
 from slipstream import EnvironmentFault
-from slipstream.build.bundle import assemble, existing, manifest_of
+from slipstream.build.bundle import assemble, existing, keep_evaluation, manifest_of
 from slipstream.build.durable import DiskFull, explaining_full_disk, free_bytes, says_disk_full
+from slipstream.build.evaluation.record import Evaluation
 from slipstream.build.graph import Resolved, resolve, stages_of
 from slipstream.build.recipe import Recipe
 from slipstream.build.stages import Outputs, Planned, Stage, StageCache, StageRecord, Status
@@ -26,8 +27,6 @@ from slipstream.ensemble.prompt import PROMPT
 from slipstream.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-STAGES = ("resolve", "merge", "quantize", "compile", "embedder", "bundle")
 
 T = TypeVar("T")
 
@@ -57,9 +56,10 @@ class StageReport:
 
 @dataclass(frozen=True)
 class BuildReport:
-    """A finished build; ``unchanged`` when no stage had to run."""
+    """A finished build; ``unchanged`` when no stage had to run. ``evaluation`` is None when nothing is measured."""
 
     bundle: Bundle
+    evaluation: Evaluation | None
     stages: tuple[StageReport, ...]
     seconds: float
 
@@ -127,7 +127,7 @@ class Pipeline:
         bundle = self._bundle(resolved, stages, outputs)
         if activate:
             set_active(self._settings.bundles_dir, bundle.manifest.id)
-        return BuildReport(bundle, tuple(self._reports), perf_counter() - started)
+        return BuildReport(bundle, Evaluation.of(outputs), tuple(self._reports), perf_counter() - started)
 
     def _require_home(self) -> None:
         root = self._settings.root
@@ -174,14 +174,17 @@ class Pipeline:
             outputs[name] = self._run(stages[name], stages, outputs)
 
     def _bundle(self, resolved: Resolved, stages: Mapping[str, Stage], outputs: dict[str, StageRecord]) -> Bundle:
-        manifest = self._manifest(resolved, outputs)
+        manifest, measured = self._manifest(resolved, outputs), Evaluation.of(outputs)
         found = existing(self._settings.bundles_dir, manifest)
         if found is not None:
+            if measured is not None:
+                keep_evaluation(found, measured)
             return self._watch("bundle", lambda progress: (found, "cached"))
         for name in stages:
             self._mend(name, stages, outputs)
         manifest = self._manifest(resolved, outputs)
-        return self._watch("bundle", lambda progress: assemble(manifest, outputs, self._settings.bundles_dir, progress))
+        folder = self._settings.bundles_dir
+        return self._watch("bundle", lambda progress: assemble(manifest, outputs, folder, progress, measured))
 
     def _watch(self, stage: str, work: Callable[[Progress], tuple[T, Status]]) -> T:
         started = perf_counter()
@@ -193,4 +196,4 @@ class Pipeline:
         return result
 
 
-__all__ = ["STAGES", "BuildReport", "HomeUnwritable", "Pipeline", "PlanReport", "StageReport", "Watcher"]
+__all__ = ["BuildReport", "HomeUnwritable", "Pipeline", "PlanReport", "StageReport", "Watcher"]

@@ -10,7 +10,7 @@ import structlog
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from slipstream.build.pipeline import STAGES, Watcher
+from slipstream.build.pipeline import Watcher
 from slipstream.build.stages import Status
 
 _EVENT_SECONDS = 10.0  # between two progress events of a stage
@@ -60,7 +60,7 @@ class Events:
 
 
 @contextmanager
-def watched(stages: Sequence[str] = STAGES) -> Iterator[Watcher]:
+def watched(stages: Sequence[str]) -> Iterator[Watcher]:
     """The watcher of ``stages`` that fits stderr; other log events go there as well, above the bars."""
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -3,7 +3,7 @@
 A stage's inputs are its part of the recipe, the digests of the outputs it reads, the versions of the libraries that
 shape its output and the digests of our own modules that do. Equal inputs, equal folder::
 
-    stages/<stage>/<digest>/stage.json     inputs, facts, every output file with size and sha256; and a digest of these
+    stages/<stage>/<digest>/stage.json     inputs, facts, what it took, every output file with size and sha256; a digest
     stages/<stage>/<digest>/...            the output
 """
 
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from slipstream import EnvironmentFault
 from slipstream.build.durable import Shelf
+from slipstream.build.took import Took, stopwatch
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.inventory import file_entries
 from slipstream.ensemble.manifest import FileEntry
@@ -44,6 +45,7 @@ class StageRecord(BaseModel):
     digest: str
     inputs: dict[str, Any]
     facts: dict[str, Any]
+    took: Took = Took()
     files: list[FileEntry]
     sha256: str = ""
     folder: Path
@@ -74,18 +76,31 @@ Work = Callable[[Outputs, Path, Progress], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Stage:
-    """One step. ``inputs`` (JSON) are its own; the outputs of the stages in ``after`` join them."""
+    """One step. ``inputs`` (JSON) are its own; the outputs of the stages in ``after`` join them.
+
+    Two steps of a build may do the same work with other inputs: they share a ``shelf``, so that one finds what the
+    other made. It is called like the stage unless it is named.
+    """
 
     name: str
     inputs: Mapping[str, Any]
     work: Work
     after: tuple[str, ...] = ()
     needed_bytes: int = 0
+    shelf: str = ""
+
+    @property
+    def kept_in(self) -> str:
+        return self.shelf or self.name
 
     def all_inputs(self, outputs: Outputs) -> dict[str, Any]:
         """With the digests of what it reads; a stage that has to run first has none yet."""
         read = {name: outputs[name].output_sha256 if name in outputs else MADE_ANEW for name in self.after}
         return {**self.inputs, **read}
+
+    def digest(self, outputs: Outputs) -> str:
+        """The key of its output."""
+        return stage_digest(self.kept_in, self.all_inputs(outputs))
 
 
 @dataclass(frozen=True)
@@ -126,7 +141,7 @@ class StageCache:
 
     def cached(self, stage: Stage, outputs: Outputs) -> StageRecord | None:
         """The finished output of ``stage`` for its inputs, if there is one."""
-        return self.find(stage.name, stage_digest(stage.name, stage.all_inputs(outputs)))
+        return self.find(stage.kept_in, stage.digest(outputs))
 
     def plan(self, stages: Sequence[Stage]) -> Iterator[Planned]:
         """For each stage whether it is cached, and if not, which input changed against its last run."""
@@ -137,7 +152,7 @@ class StageCache:
                 outputs[stage.name] = record
                 yield Planned(stage, record)
             else:
-                yield Planned(stage, None, tuple(self._reasons(stage.name, stage.all_inputs(outputs))))
+                yield Planned(stage, None, tuple(self._reasons(stage.kept_in, stage.all_inputs(outputs))))
 
     def _reasons(self, stage: str, inputs: Mapping[str, Any]) -> list[str]:
         if self.shelf(stage).path(stage_digest(stage, inputs)).exists():
@@ -153,25 +168,26 @@ class StageCache:
         Raises:
             DiskFull: nothing half made is left.
         """
-        inputs = stage.all_inputs(outputs)
-        digest = stage_digest(stage.name, inputs)
-        if (record := self.find(stage.name, digest)) is not None:
+        inputs, digest, kept_in = stage.all_inputs(outputs), stage.digest(outputs), stage.kept_in
+        if (record := self.find(kept_in, digest)) is not None:
             return record, "cached"
-        shelf = self.shelf(stage.name)
+        shelf = self.shelf(kept_in)
 
         def fill(aside: Path) -> None:
-            facts = stage.work(outputs, aside, progress)
+            with stopwatch() as watch:
+                facts = stage.work(outputs, aside, progress)
+            files = file_entries(aside)
             made = StageRecord(
-                stage=stage.name, digest=digest, inputs=inputs, facts=facts, files=file_entries(aside), folder=aside
+                stage=kept_in, digest=digest, inputs=inputs, facts=facts, took=watch.took, files=files, folder=aside
             )
             made = made.model_copy(update={"sha256": made.computed_sha256()})
             (aside / MARKER).write_text(made.model_dump_json(indent=2, exclude={"folder"}), encoding="utf-8")
 
         with shelf.locked(digest, lambda: progress(0.0, "waiting for another build that makes the same")):
-            if (record := self.find(stage.name, digest)) is not None:
+            if (record := self.find(kept_in, digest)) is not None:
                 return record, "cached"
             shelf.put(digest, fill, stage.needed_bytes, stage.name)
-        record = self.find(stage.name, digest)
+        record = self.find(kept_in, digest)
         if record is None:
             raise EnvironmentFault(f"{shelf.path(digest)} vanished", "let nobody clean the cache during a build")
         return record, "ran"

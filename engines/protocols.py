@@ -82,11 +82,13 @@ class Target(Protocol):
         calibration: Sequence[Sequence[int]],
         out: Path,
         progress: Progress,
+        exported: Path | None = None,
     ) -> dict[str, Any]:
         """Write the quantized weights of ``checkpoint`` (a Hugging Face folder) to ``out``.
 
         Args:
             calibration: token id sequences that activations are observed on; unused by ``none``.
+            exported: what this method wrote for the same checkpoint with the method ``none``, to start from.
 
         Returns:
             Facts for the manifest, such as the share of weights in 4 bits.

@@ -63,6 +63,7 @@ class OpenVinoTarget:
         calibration: Sequence[Sequence[int]],
         out: Path,
         progress: Progress,
+        exported: Path | None = None,
     ) -> dict[str, Any]:
         """Export ``checkpoint`` and store its weights as ``spec`` says; see `Target.quantize`.
 
@@ -75,9 +76,10 @@ class OpenVinoTarget:
         switch_off_telemetry()
         import openvino
 
-        full = out / "full-precision"
-        progress(0.0, "exporting")
-        export(checkpoint, full)
+        full = exported or out / "full-precision"
+        if exported is None:
+            progress(0.0, "exporting")
+            export(checkpoint, full)
         model = openvino.Core().read_model(full / IR_NAME)
         if spec.method != "none":
             progress(0.3, f"quantizing with {spec.method}")
@@ -89,7 +91,8 @@ class OpenVinoTarget:
             shutil.copyfile(full / name, out / name)
         share = four_bit_share(model)
         del model  # it maps the files that go now
-        shutil.rmtree(full)
+        if exported is None:
+            shutil.rmtree(full)
         progress(1.0, "quantized")
         return {
             "four_bit_share": round(share, 4),

@@ -39,6 +39,7 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> TinyRecipe:
             "quantization": {"method": "awq", "group_size": 32},
             "calibration": {"sources": [str(sources)], "sequences": 2, "tokens": 256},
             "embedder": {"model": str(home / "bert"), "minimum_cosine": 0.9, "chunks": 20},
+            "evaluation": {"golden": None, "code": ["pkg:click"], "tokens": 512, "window": 128},
         }
         for place, value in changed.items():
             section, _, key = place.partition("__")

@@ -7,8 +7,9 @@ import pytest
 
 from slipstream import EnvironmentFault
 from slipstream.build.durable import DiskFull
+from slipstream.build.graph import stage_names
 from slipstream.build.merge import MergeDisagrees
-from slipstream.build.pipeline import STAGES, BuildReport, Pipeline, PlanReport
+from slipstream.build.pipeline import BuildReport, Pipeline, PlanReport
 from slipstream.build.recipe import parse_recipe
 from slipstream.build.registry import Registry
 from slipstream.build.stages import Status
@@ -72,7 +73,8 @@ def test_a_first_build_runs_every_stage_in_order_and_activates_its_bundle(
 ) -> None:
     fresh, recorder = Home(tmp_path, tiny_recipe), Recorder()
     report = fresh.pipeline(recorder).build()
-    ran: list[tuple[str, str]] = [("asked", "resolve"), *(("ran", stage) for stage in STAGES[1:])]
+    stages = stage_names(parse_recipe(tiny_recipe(), "tiny.yaml"))
+    ran: list[tuple[str, str]] = [("asked", "resolve"), *(("ran", stage) for stage in stages[1:])]
     expected = [event for status, stage in ran for event in (("started", stage), (status, stage))]
     assert recorder.events == expected
     assert all(0 <= share <= 1 for share in recorder.shares)
@@ -86,17 +88,20 @@ def test_a_first_build_runs_every_stage_in_order_and_activates_its_bundle(
 def test_an_unchanged_build_runs_nothing(home: Home) -> None:
     report = home.build()
     assert report.unchanged
-    assert [stage.status for stage in report.stages] == ["asked", *["cached"] * 5]
+    assert [stage.status for stage in report.stages] == ["asked", *["cached"] * 8]
 
 
 @pytest.mark.parametrize(
     ("changed", "ran"),
     [
-        ({"quantization__method": "none"}, {"quantize", "compile", "bundle"}),
-        ({"quantization__symmetric": True}, {"quantize", "compile", "bundle"}),
-        ({"calibration__tokens": 300}, {"quantize", "compile", "bundle"}),
+        ({"quantization__method": "none"}, {"compile", "quality", "speed", "bundle"}),  # the reference is that engine
+        ({"quantization__symmetric": True}, {"quantize", "compile", "quality", "speed", "bundle"}),
+        ({"quantization__ratio": 0.5}, {"quantize", "compile", "quality", "speed", "bundle"}),
+        ({"calibration__tokens": 300}, {"quantize", "compile", "quality", "speed", "bundle"}),
+        ({"evaluation__window": 256}, {"quality", "bundle"}),
+        ({"evaluation": None}, {"bundle"}),
         ({"embedder__minimum_cosine": 0.8}, {"embedder", "bundle"}),
-        ({"serving__max_concurrency": 4}, {"bundle"}),
+        ({"serving__max_concurrency": 4}, {"speed", "bundle"}),
         ({"version": "1.1"}, {"bundle"}),
     ],
     ids=str,
@@ -119,7 +124,9 @@ def test_edited_calibration_sources_run_what_reads_them(home: Home, tmp_path: Pa
     source.write_text(
         "\n\n".join(f"def f{n}(x: int) -> int:\n    '''Adds {n} to x.'''\n    return x + {n}" for n in range(99))
     )
-    assert home.ran(calibration__sources=[str(source)]) == {"quantize", "compile", "embedder", "bundle"}
+    assert home.ran(calibration__sources=[str(source)]) == {
+        "quantize", "compile", "embedder", "quality", "speed", "bundle",
+    }  # fmt: skip
     source.write_text(source.read_text().replace("Adds", "Sums"))
     reasons = dict(home.plan(calibration__sources=[str(source)]).stages)
     assert reasons["merge"] == ()
@@ -132,7 +139,9 @@ def test_a_plan_names_the_change_and_writes_nothing(home: Home) -> None:
     plan = home.plan(quantization__method="gptq")
     assert dict(plan.stages)["merge"] == ()
     assert "quantization.method: awq → gptq" in dict(plan.stages)["quantize"]
-    assert dict(plan.stages)["bundle"] == ("quantize runs", "compile runs")
+    assert dict(plan.stages)["bundle"] == tuple(
+        f"{stage} runs" for stage in ("quantize", "compile", "quality", "speed")
+    )
     assert plan.bundle_id is None
     assert home.plan().bundle_id == home.build().bundle.manifest.id
     assert sorted(home.settings.root.rglob("*")) == before
@@ -194,11 +203,8 @@ def promoted(home: Home, tmp_path: Path) -> str:
 def test_an_adapter_is_merged_and_named_in_the_lineage(home: Home, promoted: str, tmp_path: Path) -> None:
     report = home.build(adapter=promoted)
     assert {stage.stage for stage in report.stages if stage.status == "ran"} == {
-        "merge",
-        "quantize",
-        "compile",
-        "bundle",
-    }
+        "merge", "reference", "quantize", "compile", "quality", "speed", "bundle",
+    }  # fmt: skip
     lineage = report.bundle.manifest.lineage.adapter
     assert lineage is not None
     assert (lineage.name, lineage.version) == ("tiny", "1")
