@@ -193,13 +193,16 @@ def _bytes(path: Path) -> bytes:
     except OSError as error:
         what = "is a link" if path.is_symlink() else f"cannot be read: {error.strerror}"
         raise SignatureRefused(f"{path} {what}", _FETCH) from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise SignatureRefused(f"{path} is no file", _FETCH)
         if found.st_size > _MOST_BYTES:
             raise SignatureRefused(f"{path} has {found.st_size} bytes; a signature has a few thousand", _FETCH)
-        return file.read(_MOST_BYTES)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(_MOST_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def _claim(document: dict[str, Any]) -> str:
