@@ -47,12 +47,16 @@ class _Section(BaseModel):
 
 
 class KvCacheOptions(_Section):
-    """The paged KV cache. ``free_gpu_memory_fraction`` is the share of what weights and activations leave free."""
+    """The paged KV cache. ``free_gpu_memory_fraction`` is the share of what weights and activations leave free.
+
+    ``full_sequences`` of ``max_seq_len`` have to fit at once; a plan that holds fewer is refused.
+    """
 
     dtype: Literal["auto", "fp8"] = "auto"
     free_gpu_memory_fraction: float = Field(default=0.9, gt=0, le=1)
     tokens_per_block: Literal[16, 32, 64, 128] = 32
     enable_block_reuse: bool = True
+    full_sequences: int = Field(default=1, ge=1)
 
 
 class SpeculativeOptions(_Section):
@@ -135,6 +139,10 @@ class TensorRtLlmOptions(_Section):
             raise ValueError(
                 f"a prompt of max_input_len {self.max_input_len} does not fit max_num_tokens {self.max_num_tokens} "
                 "in one step: set chunked_context"
+            )
+        if self.kv_cache.full_sequences > self.max_batch_size:
+            raise ValueError(
+                f"kv_cache.full_sequences {self.kv_cache.full_sequences} exceeds max_batch_size {self.max_batch_size}"
             )
         if self.opt_num_tokens is not None and self.opt_num_tokens > self.max_num_tokens:
             raise ValueError(f"opt_num_tokens {self.opt_num_tokens} exceeds max_num_tokens {self.max_num_tokens}")

@@ -1,0 +1,247 @@
+"""What an engine will take of each GPU, told in microseconds, so that a build that cannot fit never starts.
+
+Per GPU: weights + activations + runtime buffers + a fixed part, and of what is left the KV cache gets its fraction.
+Every formula is an upper bound for mode engine, and was compared with what public logs of real engines print
+(the tests hold the numbers); mode llmapi is planned with the same bounds.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from slipstream import InputError
+from slipstream.engines.protocols import QuantizationMethod, QuantizationSpec
+from slipstream.engines.tensorrt_llm.cards import GpuCard
+from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
+from slipstream.engines.tensorrt_llm.quantization import (
+    SCHEMES,
+    UnsupportedQuantization,
+    check_quantization,
+    scheme_of,
+)
+from slipstream.engines.tensorrt_llm.shapes import ModelShape
+
+MIB = 2**20
+
+# CUDA context, cuBLAS and the driver: NVIDIA's memory reference page (reference/memory.html) has a log with 0.77 GiB
+# that no line accounts for.
+_FIXED_BYTES = 1024 * MIB
+# Buffers of NCCL by GPUs: ai-dynamo/aiconfigurator, systems/*.yaml, nccl_mem.
+_NCCL_BYTES: Mapping[int, int] = {1: 0, 2: 342 * MIB, 4: 392 * MIB, 8: 392 * MIB}
+_GEMM_WORKSPACE_BYTES = 32 * MIB  # what the log of a tiny engine shows beside its tensors
+_FP8_ACTIVATIONS = (
+    1.5  # "might be larger than the theoretical optimized memory size" with FP8, memory page; 1.44 in a log
+)
+_DECODER_BYTES_PER_SLOT = 512 * 1024
+_FEW_TOKENS = 2048  # enough to fill a GPU in one step
+
+
+class DoesNotFit(InputError):
+    """The plan needs more memory than the GPU has; the remedy is what would make it fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What one model takes of each GPU, in bytes."""
+
+    weights: int
+    activations: int
+    buffers: int
+    kv_per_token: int
+
+    @property
+    def resident(self) -> int:
+        return self.weights + self.activations + self.buffers
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """One GPU's memory when target and draft are loaded, in bytes.
+
+    Attributes:
+        kv_bytes: what the KV cache of target and draft gets together; negative where not even the rest fits.
+        kv_tokens: tokens that both caches hold, whole blocks; ``max_seq_len`` of them are one full sequence.
+    """
+
+    card: GpuCard
+    options: TensorRtLlmOptions
+    target: Footprint
+    draft: Footprint | None
+    fixed: int
+
+    @property
+    def kv_bytes(self) -> int:
+        free = self.card.memory_bytes - self.fixed - sum(model.resident for model in self._models)
+        return int(free * self.options.kv_cache.free_gpu_memory_fraction)
+
+    @property
+    def kv_tokens(self) -> int:
+        block = self.options.kv_cache.tokens_per_block
+        per_token = sum(model.kv_per_token for model in self._models)
+        return max(0, self.kv_bytes // (per_token * block)) * block
+
+    @property
+    def full_sequences(self) -> int:
+        """How many sequences of ``max_seq_len`` fit at once; more can run while they are shorter."""
+        block = self.options.kv_cache.tokens_per_block
+        return self.kv_tokens // (-(-self.options.max_seq_len // block) * block)
+
+    @property
+    def fits(self) -> bool:
+        return self.full_sequences >= self.options.kv_cache.full_sequences
+
+    def rows(self) -> Iterator[tuple[str, int]]:
+        """What is taken by what, in bytes, for a table."""
+        yield "weights", self.target.weights
+        yield "activations", self.target.activations
+        yield "runtime and decoder buffers", self.target.buffers
+        if self.draft is not None:
+            yield "draft weights", self.draft.weights
+            yield "draft activations and buffers", self.draft.activations + self.draft.buffers
+        yield "CUDA context and NCCL", self.fixed
+        yield "KV cache", max(0, self.kv_bytes)
+
+    @property
+    def _models(self) -> tuple[Footprint, ...]:
+        return (self.target,) if self.draft is None else (self.target, self.draft)
+
+
+def plan_memory(
+    options: TensorRtLlmOptions, spec: QuantizationSpec, shape: ModelShape, draft: ModelShape | None = None
+) -> MemoryPlan:
+    """What ``shape``, quantized as ``spec`` says, and the 16-bit ``draft`` take of each of the GPUs."""
+    target = footprint(options, spec, shape)
+    beside = None if draft is None else footprint(options, QuantizationSpec(method="none"), draft)
+    return MemoryPlan(options.gpu, options, target, beside, _FIXED_BYTES + _NCCL_BYTES[options.tensor_parallel])
+
+
+def require_fit(
+    options: TensorRtLlmOptions, spec: QuantizationSpec, shape: ModelShape, draft: ModelShape | None = None
+) -> MemoryPlan:
+    """The plan, if it fits.
+
+    Raises:
+        DoesNotFit: with the numbers, and the changes of which each alone would make it fit.
+    """
+    plan = plan_memory(options, spec, shape, draft)
+    if plan.fits:
+        return plan
+    table = ", ".join(f"{name} {size / 2**30:.1f} GiB" for name, size in plan.rows())
+    needed = options.kv_cache.full_sequences
+    per_token = plan.target.kv_per_token + (plan.draft.kv_per_token if plan.draft else 0)
+    raise DoesNotFit(
+        f"{options.gpu.name} has {plan.card.memory_bytes / 2**30:.1f} GiB: {table}; at {per_token:,} bytes a token "
+        f"that holds {plan.full_sequences} sequences of {options.max_seq_len} tokens, and {needed} have to fit",
+        "; or ".join(_ways_out(options, spec, shape, draft)) or "choose a larger GPU or a smaller model",
+    )
+
+
+def footprint(options: TensorRtLlmOptions, spec: QuantizationSpec, shape: ModelShape) -> Footprint:
+    """What one model takes of each GPU."""
+    return Footprint(
+        weights=weight_bytes(options, spec, shape),
+        activations=activation_bytes(options, spec, shape),
+        buffers=buffer_bytes(options, shape),
+        kv_per_token=kv_bytes_per_token(options, shape),
+    )
+
+
+def weight_bytes(options: TensorRtLlmOptions, spec: QuantizationSpec, shape: ModelShape) -> int:
+    """Quantized matrices with their scales, and embedding, head and norms in 16 bits.
+
+    Embedding and head are cut along the vocabulary. An engine has both even where the model ties them: the exported
+    checkpoint holds two tensors.
+    """
+    gpus = options.tensor_parallel
+    scheme = scheme_of(spec)
+    linears = sum(scheme.bytes_of(linear.on_one_of(gpus), spec.group_size) for linear in shape.linears())
+    copies = 1 if shape.tie_word_embeddings and options.mode == "llmapi" else 2
+    vocabulary = copies * 2 * shape.hidden_size * -(-shape.vocab_size // gpus)
+    return int(linears) + vocabulary + 2 * shape.plain_weights
+
+
+def kv_bytes_per_token(options: TensorRtLlmOptions, shape: ModelShape) -> int:
+    """Layers × KV heads × head size × 2 × bytes; KV heads are shared by the GPUs, a latent cache is on each of them.
+
+    Source: NVIDIA's memory reference page, section "KV cache tensor"; GQA: arXiv:2305.13245.
+    """
+    size = 1 if options.kv_cache.dtype == "fp8" else 2
+    if shape.kv_lora_rank is not None:
+        return size * shape.kv_values_per_token
+    on_one = -(-shape.num_key_value_heads // options.tensor_parallel)
+    return size * shape.kv_values_per_token * on_one // shape.num_key_value_heads
+
+
+def activation_bytes(options: TensorRtLlmOptions, spec: QuantizationSpec, shape: ModelShape) -> int:
+    """The most tensors that live at once inside a step of ``max_num_tokens``, in 16 bits, and its logits.
+
+    In the feed-forward these are input and residual (2 × hidden) and both halves of the gated width (2 × intermediate);
+    FP8 keeps quantized copies beside them. Logits come only for the last token of a sequence, and for each draft token.
+    """
+    width = 2 * shape.hidden_size + 2 * shape.active_intermediate_size // options.tensor_parallel
+    tokens = 2 * options.max_num_tokens * width * (_FP8_ACTIVATIONS if spec.method == "fp8" else 1)
+    rows = options.max_batch_size * (1 + options.speculative.draft_tokens)
+    logits = 2 * rows * -(-shape.vocab_size // options.tensor_parallel)
+    return int(tokens) + max(_GEMM_WORKSPACE_BYTES, logits)
+
+
+def buffer_bytes(options: TensorRtLlmOptions, shape: ModelShape) -> int:
+    """What the C++ runtime and its decoder allocate for ``max_batch_size`` requests of ``max_seq_len``.
+
+    Fitted to be no less than two public logs: four bytes for two vocabularies and three sequences of ids (runtime), and
+    for five vocabularies and half a MiB (decoder), for each request; tensor parallelism does not cut it.
+    """
+    runtime = 4 * (2 * shape.vocab_size + 3 * options.max_seq_len)
+    decoder = 4 * 5 * shape.vocab_size + _DECODER_BYTES_PER_SLOT
+    return options.max_batch_size * (runtime + decoder)
+
+
+def _ways_out(
+    options: TensorRtLlmOptions, spec: QuantizationSpec, shape: ModelShape, draft: ModelShape | None
+) -> Iterator[str]:
+    """Single changes that would do, the smallest of each kind; each is checked and planned before it is told."""
+    told = set()
+    for field, value, changed, quantized in (*_smaller(options, spec), *_cheaper(options, spec)):
+        if field not in told and _would_do(changed, quantized, shape, draft):
+            told.add(field)
+            yield f"set {field}: {value}"
+
+
+def _would_do(options: TensorRtLlmOptions, spec: QuantizationSpec, shape: ModelShape, draft: ModelShape | None) -> bool:
+    try:
+        check_quantization(spec, options, shape)
+    except UnsupportedQuantization:
+        return False
+    return plan_memory(options, spec, shape, draft).fits
+
+
+_Change = tuple[str, str | int, TensorRtLlmOptions, QuantizationSpec]
+
+
+def _smaller(options: TensorRtLlmOptions, spec: QuantizationSpec) -> Iterator[_Change]:
+    def changed(field: str, value: str | int, **fields: Any) -> _Change:
+        return field, value, options.model_copy(update=fields), spec
+
+    if options.kv_cache.dtype != "fp8":
+        cache = options.kv_cache.model_copy(update={"dtype": "fp8"})
+        yield changed("kv_cache.dtype", "fp8", kv_cache=cache)
+    batch = options.max_batch_size // 2
+    while batch >= options.kv_cache.full_sequences:
+        yield changed("max_batch_size", batch, max_batch_size=batch)
+        batch //= 2
+    if options.max_num_tokens > _FEW_TOKENS >= options.max_batch_size and options.chunked_context:
+        yield changed("max_num_tokens", _FEW_TOKENS, max_num_tokens=_FEW_TOKENS)
+    for gpus in (2, 4, 8):
+        if gpus > options.tensor_parallel:
+            yield changed("tensor_parallel", gpus, tensor_parallel=gpus)
+
+
+def _cheaper(options: TensorRtLlmOptions, spec: QuantizationSpec) -> Iterator[_Change]:
+    cheaper: tuple[QuantizationMethod, ...] = ("fp8", "awq")
+    for method in cheaper:
+        if SCHEMES[method].bytes_per_weight < scheme_of(spec).bytes_per_weight:
+            quantized = QuantizationSpec(method=method, group_size=128, symmetric=True)
+            yield "quantization.method", method, options, quantized
+
+
+__all__ = ["DoesNotFit", "Footprint", "MemoryPlan", "plan_memory", "require_fit"]
