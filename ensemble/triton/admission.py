@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from slipstream import SlipstreamError
 from slipstream.ensemble.bundle import Bundle
 from slipstream.ensemble.triton import tensors
 from slipstream.settings import Settings
@@ -20,7 +21,10 @@ def admitted_bundle(args: dict[str, str]) -> Bundle:
     from slipstream.ensemble.signing.trust import SEAL, admit
 
     bundle = Bundle.open(Path(tensors.parameters(args)["bundle"]))
-    admit(bundle.path, Settings(), os.environ.get(SEAL, ""))
+    try:
+        admit(bundle.path, Settings(), os.environ.get(SEAL, ""))
+    except SlipstreamError as error:  # Triton tells the message and nothing else
+        raise type(error)(f"{error.message}; try: {error.remedy}", error.remedy) from error
     return bundle
 
 
