@@ -11,12 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from slipstream import InputError
+from pydantic import BaseModel
 
-# How the types of the contract are recognised in Python; an int is a float there as here.
-_PYTHON: Mapping[str, tuple[type, ...]] = {
-    "bool": (bool,), "int": (int,), "float": (float, int), "str": (str,), "dict": (dict,),
-}  # fmt: skip
+from slipstream.engines.tensorrt_llm.contract.facts import ContractViolation, require, section
+
 _TEXT = {
     "bool": re.compile("true|false"),
     "int": re.compile("-?[0-9]+"),
@@ -26,13 +24,6 @@ _TEXT = {
     "list[int]": re.compile("-?[0-9]+(,-?[0-9]+)*"),
 }
 """How a parameter of a model configuration, which is always text, spells its type."""
-
-
-class ContractViolation(InputError):
-    """TensorRT-LLM 1.2.1 has no such name, or takes no such value for it; refused before it could say so."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, "see engines/tensorrt_llm/runtime/contract.json for what 1.2.1 takes")
 
 
 @cache
@@ -68,22 +59,14 @@ def check_arguments(name: Literal["SamplingParams", "GuidedDecodingParams"], arg
     Raises:
         ContractViolation: an argument that the class lacks, of another type, or out of range.
     """
-    fields: Mapping[str, str] = contract()["sampling"][name]
-    for key, value in arguments.items():
-        if key not in fields:
-            raise ContractViolation(f"{name} has no argument {key!r}")
-        if not _is(value, fields[key]):
-            raise ContractViolation(f"{name}.{key} is {fields[key]}, not {value!r}")
+    require(_section(name), arguments)
     if name == "GuidedDecodingParams" and len(arguments) != 1:
         raise ContractViolation("GuidedDecodingParams takes one guide")
-    for key, low, high in (
-        ("top_p", 0, 1), ("temperature", 0, None), ("top_k", 0, None), ("max_tokens", 1, None),
-    ):  # fmt: skip
-        value = arguments.get(key)
-        if value is not None and not (low <= value and (high is None or value <= high)):
-            raise ContractViolation(
-                f"{name}.{key} is {value}; it has to be at least {low}" + f", at most {high}" * bool(high)
-            )
+
+
+@cache
+def _section(name: str) -> type[BaseModel]:
+    return section(name, contract()["sampling"][name], {})
 
 
 def check_parameters(parameters: Mapping[str, str]) -> None:
@@ -102,6 +85,8 @@ def check_parameters(parameters: Mapping[str, str]) -> None:
 
 
 def _check_parameter(name: str, text: str, entry: Mapping[str, Any]) -> None:
+    if entry.get("empty") and not text:
+        return
     if "fixed" in entry and text != entry["fixed"]:
         raise ContractViolation(f"parameter {name} is always {entry['fixed']!r}, not {text!r}")
     kinds = entry.get("type", "str").split("|")
@@ -115,16 +100,3 @@ def _check_parameter(name: str, text: str, entry: Mapping[str, Any]) -> None:
 
 def _either(dtype: str | list[str]) -> list[str]:
     return [dtype] if isinstance(dtype, str) else dtype
-
-
-def _is(value: Any, kind: str) -> bool:
-    """Whether ``value`` is of the type written as ``kind``: a name, Optional[..], Union[..] or List[..]."""
-    if match := re.fullmatch(r"Optional\[(.+)\]", kind):
-        return value is None or _is(value, match[1])
-    if match := re.fullmatch(r"List\[(.+)\]", kind):
-        return isinstance(value, list) and all(_is(item, match[1]) for item in value)
-    if match := re.fullmatch(r"Union\[(.+)\]", kind):
-        return any(_is(value, one) for one in re.split(r",(?![^\[]*\])", match[1]))
-    if kind in _PYTHON:
-        return isinstance(value, _PYTHON[kind]) and (kind == "bool" or not isinstance(value, bool))
-    return type(value).__name__ == kind.rpartition(".")[2]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from slipstream.engines.protocols import RuntimeOptions
+from slipstream.engines.tensorrt_llm.contract import check_llm_args
 from slipstream.engines.tensorrt_llm.runtime.served import DRAFT, TARGET, EngineUnreadable, ServedEngine
 
 # The argument object of each key that is a section, and of each kind of speculation.
@@ -36,6 +37,7 @@ def llm_arguments(engine_dir: Path, engine: ServedEngine, options: RuntimeOption
         raise EngineUnreadable(f"{model} has no tokenizer to compile grammars for", "slipstream build")
     else:
         arguments["guided_decoding_backend"] = "xgrammar"
+    check_llm_args(arguments)
     return arguments
 
 
