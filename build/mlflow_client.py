@@ -15,6 +15,8 @@ from slipstream import EnvironmentFault
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+EXPERIMENT = "slipstream"
+
 _THEIRS = {"mlflow", "sqlalchemy", "alembic"}
 """Libraries whose own exceptions mean that the registry failed."""
 
@@ -41,12 +43,14 @@ def open_client(uri: str) -> "Iterator[MlflowClient]":
         RegistryUnavailable: nobody answers, no driver, a URI that is none, or a database that is damaged.
     """
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
+    # Standard output is the command's; and MLflow would print the server's address there with the password in it.
+    os.environ.update(MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true", MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")
     # MLflow's defaults keep a caller waiting for minutes before they admit that nobody is there.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     from mlflow.tracking import MlflowClient
 
-    for chatty in ("mlflow.store.db.utils", "mlflow.tracking", "alembic"):
+    for chatty in ("mlflow.store", "mlflow.tracking", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         with _sole_opener(database_of(uri)) as database:
@@ -59,6 +63,25 @@ def open_client(uri: str) -> "Iterator[MlflowClient]":
         if library not in _THEIRS and not isinstance(error, OSError | ValueError | ImportError):
             raise
         raise _unavailable(uri, error) from error
+
+
+def experiment_id(client: "MlflowClient", uri: str) -> str:
+    """Our experiment, made if it is not there yet.
+
+    On SQLite MLflow would put artifacts into ./mlruns of whoever runs it; they belong beside the database.
+    """
+    from mlflow.exceptions import MlflowException
+
+    database = database_of(uri)
+    beside = (database.parent / "artifacts").resolve().as_uri() if database else None
+    if (found := client.get_experiment_by_name(EXPERIMENT)) is None:
+        try:
+            return str(client.create_experiment(EXPERIMENT, beside))
+        except MlflowException as error:
+            found = client.get_experiment_by_name(EXPERIMENT)
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:  # else somebody was faster
+                raise
+    return str(found.experiment_id)
 
 
 @contextmanager
@@ -88,4 +111,4 @@ def _unavailable(uri: str, error: Exception) -> RegistryUnavailable:
     return RegistryUnavailable(f"MLflow at {without_password(uri)} failed: {without_password(lines[0])}", remedy)
 
 
-__all__ = ["RegistryUnavailable", "database_of", "open_client", "without_password"]
+__all__ = ["EXPERIMENT", "RegistryUnavailable", "database_of", "experiment_id", "open_client", "without_password"]

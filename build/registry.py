@@ -17,7 +17,13 @@ from urllib.parse import unquote, urlparse
 
 from slipstream import InputError
 from slipstream.build.adapter import Adapter, adapter_digest, read_adapter
-from slipstream.build.mlflow_client import RegistryUnavailable, database_of, open_client, without_password
+from slipstream.build.mlflow_client import (
+    RegistryUnavailable,
+    database_of,
+    experiment_id,
+    open_client,
+    without_password,
+)
 from slipstream.build.model_versions import (
     REGISTER,
     ModelVersion,
@@ -32,7 +38,6 @@ from slipstream.build.model_versions import (
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-EXPERIMENT = "slipstream"
 ARTIFACT = "adapter"
 """Folder of a run's artifacts that holds the adapter."""
 
@@ -144,11 +149,7 @@ class Registry:
         curves: Mapping[str, list[float]],
     ) -> str:
         """A finished run that holds the adapter's files, in our experiment."""
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        # On SQLite MLflow would put artifacts into ./mlruns of whoever runs it; they belong beside the database.
-        beside = (self._database.parent / "artifacts").resolve().as_uri() if self._database else None
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT, beside)
-        run_id: str = client.create_run(experiment_id, run_name=name).info.run_id
+        run_id: str = client.create_run(experiment_id(client, self.uri), run_name=name).info.run_id
         for key, value in params.items():
             client.log_param(run_id, key, value)
         for key, number in metrics.items():

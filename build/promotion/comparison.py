@@ -99,8 +99,8 @@ def compare(candidate: Scores, production: Scores, margin: float = 0.0) -> Compa
             f"give the golden set at least {MINIMUM_QUESTIONS} questions",
         )
     lower, upper = _interval([question.difference for question in questions])
-    means = (sum(scores.values()) / len(questions) for scores in (production, candidate))
-    return Comparison(questions, *means, difference, lower, upper, margin)
+    before, after = (sum(scores.values()) / len(questions) for scores in (production, candidate))
+    return Comparison(questions, before, after, difference, lower, upper, margin)
 
 
 def check_scores(scores: Scores, whose: str) -> None:
