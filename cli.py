@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Measure the search on a suite.",
     ),
     "serve": ("slipstream.api.commands", "serve", "Serve the active bundle on Triton behind the HTTP facade."),
+    "doctor": ("slipstream.ensemble.doctor.commands", "doctor", "Say what stands between this machine and an answer."),
     "ask": ("slipstream.api.commands", "ask", "Ask a running server a question and stream the answer."),
 }
 

@@ -125,10 +125,10 @@ class Searcher:
         return info, _PUBLISHED if info.version == published.version else info.version
 
     def _switch(self, wanted: VersionInfo, version: str) -> _Open:
-        self._check(wanted)  # before opening it, which costs a read of every file
+        check_searchable(wanted, self._embedder_digest)  # before opening it, which costs a read of every file
         reader = self._store.reader(wanted.collection, version or None)
         try:
-            self._check(reader.info)  # one more version may have come in between
+            check_searchable(reader.info, self._embedder_digest)  # one more version may have come in between
         except (EmbedderMismatch, CollectionOutdated):
             reader.close()
             raise
@@ -140,24 +140,30 @@ class Searcher:
         log.info("index.switched", collection=wanted.collection, version=reader.info.version)
         return entry
 
-    def _check(self, info: VersionInfo) -> None:
-        if info.embedder_digest != self._embedder_digest:
-            raise EmbedderMismatch(
-                f"The vectors of {info.collection!r} come from the embedder {info.embedder_digest[:12]}, and this "
-                f"bundle's is {self._embedder_digest[:12]}",
-                remedy(info.collection),
-            )
-        if info.facts.get(FORMAT_FACT) != FORMAT:
-            raise CollectionOutdated(
-                f"{info.collection!r} was indexed by another release: its words are not those of this one's questions",
-                remedy(info.collection),
-            )
-
     def _retire(self, place: tuple[str, str]) -> None:
         entry = self._open.pop(place, None)
         if entry is not None:
             entry.replaced = True
             _close_unused(entry)
+
+
+def check_searchable(info: VersionInfo, embedder_digest: str) -> None:
+    """
+    Raises:
+        EmbedderMismatch: another embedder made the collection's vectors.
+        CollectionOutdated: another release indexed it.
+    """
+    if info.embedder_digest != embedder_digest:
+        raise EmbedderMismatch(
+            f"The vectors of {info.collection!r} come from the embedder {info.embedder_digest[:12]}, and this "
+            f"bundle's is {embedder_digest[:12]}",
+            remedy(info.collection),
+        )
+    if info.facts.get(FORMAT_FACT) != FORMAT:
+        raise CollectionOutdated(
+            f"{info.collection!r} was indexed by another release: its words are not those of this one's questions",
+            remedy(info.collection),
+        )
 
 
 def _close_unused(entry: _Open) -> None:

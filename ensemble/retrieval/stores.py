@@ -23,7 +23,7 @@ class StoreAddressInvalid(InputError):
     """The URL of the Qdrant server is none."""
 
 
-def open_store(settings: Settings) -> VectorStore:
+def open_store(settings: Settings, timeout_s: int = _TIMEOUT_S) -> VectorStore:
     """The Qdrant server of ``settings.qdrant_url`` if it is set, else Qdrant Edge below ``settings.index_dir``.
 
     Nothing is reached or opened yet: that happens on first use, and raises `StoreUnavailable` there.
@@ -36,10 +36,10 @@ def open_store(settings: Settings) -> VectorStore:
 
         return EdgeStore(settings.index_dir)
     key = settings.qdrant_api_key
-    return open_server(settings.qdrant_url, key.get_secret_value() if key else None)
+    return open_server(settings.qdrant_url, key.get_secret_value() if key else None, timeout_s)
 
 
-def open_server(url: str, api_key: str | None) -> "ServerStore":
+def open_server(url: str, api_key: str | None, timeout_s: int = _TIMEOUT_S) -> "ServerStore":
     """
     Raises:
         StoreAddressInvalid: the URL has no scheme and host.
@@ -53,7 +53,7 @@ def open_server(url: str, api_key: str | None) -> "ServerStore":
         log.warning("qdrant.api_key_unencrypted", place=place)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the client's way to say the same
-        client = QdrantClient(url=url, api_key=api_key, timeout=_TIMEOUT_S, check_compatibility=False)
+        client = QdrantClient(url=url, api_key=api_key, timeout=timeout_s, check_compatibility=False)
     return ServerStore(client, place)
 
 

@@ -1,0 +1,124 @@
+"""What a server talks to: Triton in its wheel, the registry, the index, and the bundle that joins them."""
+
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+import httpx
+
+from slipstream import SlipstreamError
+from slipstream.ensemble.doctor.finding import MIB, Finding, NotExamined, Subject, size
+from slipstream.ensemble.retrieval.search import check_searchable
+from slipstream.ensemble.retrieval.stores import open_store
+
+TIMEOUT_S = 2
+_READ_BYTES = 512 * MIB
+"""What is read whole in well under a second once the disk has it in memory; more is left to `slipstream verify`."""
+
+
+def bundle(subject: Subject) -> Finding:
+    """Whether `slipstream serve` would take the bundle: its manifest, its files, the host they were compiled for."""
+    if isinstance(subject.bundle, SlipstreamError):
+        raise subject.bundle
+    subject.bundle.admit()
+    manifest = subject.bundle.manifest
+    said = f"{manifest.release_name} ({manifest.id}), {len(manifest.files)} files, {size(_bytes(subject))}"
+    return Finding("bundle", "ok", said)
+
+
+def signature(subject: Subject) -> Finding:
+    """What the settings demand of the bundle's signature."""
+    from slipstream.ensemble.signing.signature import contents
+    from slipstream.ensemble.signing.trust import state_of
+
+    opened, settings = subject.opened, subject.settings
+    if settings.verify_key is None:
+        raise NotExamined("no key is set (SLIPSTREAM_VERIFY_KEY), so that bundles are served as they are")
+    if _bytes(subject) > _READ_BYTES:
+        raise NotExamined(f"{size(_bytes(subject))} are not read here: slipstream verify reads them")
+    signed = state_of(opened.path, contents(opened.path), settings)
+    if signed.problem is not None:
+        return Finding("signature", "problem", signed.problem, signed.remedy)
+    if signed.state == "unsigned":
+        return Finding("signature", "warning", "the bundle is not signed", signed.remedy)
+    return Finding("signature", "ok", str(signed))
+
+
+def _bytes(subject: Subject) -> int:
+    return sum(file.size_bytes for file in subject.opened.manifest.files)
+
+
+def triton(subject: Subject) -> Finding:
+    """Whether the binary and the stub of this Python start: a library that they link may be missing."""
+    from slipstream.ensemble.triton.process import Installation, environment
+
+    found = Installation.find()
+    env = environment(found, subject.settings)
+    for program, greeting in ((found.binary, "Usage:"), (found.stub, "arguments")):
+        # Asked for its options or given none, each prints that and ends within 50 ms.
+        ran = subprocess.run(
+            [program, *(["--help"] if program == found.binary else [])],
+            env=env, capture_output=True, text=True, errors="replace", timeout=5, check=False,
+        )  # fmt: skip
+        if greeting not in ran.stdout + ran.stderr:
+            said = " ".join((ran.stderr or ran.stdout).split())[:300] or f"it ended with {ran.returncode}"
+            remedy = "apt-get install libpython3.11" if "libpython" in said else "pip install --force-reinstall"
+            remedy += "" if "libpython" in said else " nvidia-pytriton"
+            return Finding("triton", "problem", f"{program.name} does not start: {said}", remedy)
+    return Finding("triton", "ok", f"{found.binary} and its stub start")
+
+
+def registry(subject: Subject) -> Finding:
+    """MLflow, which a build asks for the promoted adapter. What is served was built before: no problem of a server."""
+    uri = subject.settings.registry_uri
+    if uri.startswith("sqlite:///"):
+        return _database(Path(unquote(urlsplit(uri).path)[1:]))
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https"):
+        raise NotExamined(f"only SQLite and HTTP registries are asked here, not {parts.scheme or 'a folder'}")
+    # Without the user and the password that it may carry.
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    remedy = "check MLFLOW_TRACKING_URI and that the server answers; builds need it, a server does not"
+    try:
+        answer = httpx.get(f"{place}/health", timeout=TIMEOUT_S)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        said = f"MLflow at {place} does not answer: {str(error) or type(error).__name__}"
+        return Finding("registry", "warning", said, remedy)
+    if answer.is_success:
+        return Finding("registry", "ok", f"MLflow at {place} answers")
+    return Finding("registry", "warning", f"MLflow at {place} answers with {answer.status_code}", remedy)
+
+
+def _database(path: Path) -> Finding:
+    if not path.is_file():
+        return Finding("registry", "warning", f"{path} is not there: no adapter was registered",
+                       "slipstream register PATH")  # fmt: skip
+    try:
+        # Read-only: a look must not make the file that it looks for.
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=TIMEOUT_S)) as database:
+            models = database.execute("SELECT count(*) FROM registered_models").fetchone()[0]
+    except sqlite3.Error as error:
+        remedy = "see that it is MLflow's and may be read; moved away, an empty registry takes its place"
+        return Finding("registry", "warning", f"{path}: {error}", remedy)
+    return Finding("registry", "ok", f"{path} has {models} model" + ("s" if models != 1 else ""))
+
+
+def index(subject: Subject) -> Finding:
+    """The default collection: reachable, undamaged, and made by the bundle's embedder and this release."""
+    settings, store = subject.settings, open_store(subject.settings, TIMEOUT_S)
+    where = "the Qdrant server" if settings.qdrant_url else str(settings.index_dir)
+    info = store.current(settings.collection)
+    said = f"{info.collection} {info.version}, {info.chunks:,} chunks, in {where}"
+    if not settings.qdrant_url:
+        shard = settings.index_dir / info.collection / info.version / "shard"
+        length = sum(path.stat().st_size for path in shard.rglob("*") if path.is_file())
+        if length <= _READ_BYTES:
+            store.check(info.collection)
+        else:
+            said += f" (its {size(length)} were not read)"
+    if isinstance(subject.bundle, SlipstreamError):
+        return Finding("index", "ok", f"{said}; no bundle to compare it with")
+    check_searchable(info, subject.bundle.manifest.embedder.digest)
+    return Finding("index", "ok", f"{said}, by the bundle's embedder")
