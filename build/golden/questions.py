@@ -49,6 +49,7 @@ class GoldenQuestion(BaseModel):
     """One question.
 
     Attributes:
+        reference: a right answer in a sentence, for a judge; without one it is not asked about the contexts.
         answers: any one of these is right; a question without them is to be declined.
         expects: words of a right answer, whatever their case: one of them, or each with ``expect: all``.
         forbidden: regular expressions of claims that are wrong, whatever their case.
@@ -60,6 +61,7 @@ class GoldenQuestion(BaseModel):
     use: Use
     language: Literal["en", "ru"] = "en"
     question: _Words
+    reference: str = ""
     answers: tuple[GoldSpan, ...] = ()
     expects: tuple[_Words, ...] = ()
     expect: Literal["any", "all"] = "any"
@@ -81,7 +83,7 @@ class GoldenQuestion(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if not self.answers and (self.expects or self.forbidden):
+        if not self.answers and (self.expects or self.forbidden or self.reference):
             raise ValueError("a question without answers is to be declined: it expects and forbids nothing")
         if not self.answers and self.use == "calibration":
             raise ValueError("a question without answers has no prompt to calibrate on; ask it at the gate")
