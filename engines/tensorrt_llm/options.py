@@ -91,14 +91,16 @@ class SpeculativeOptions(_Section):
 
     @property
     def draft_tokens(self) -> int:
-        """The most tokens that one step proposes; Lookahead's (W, N, G) is counted as its paper does: (N-1)(W+G).
+        """The most tokens that one step proposes: what ``--max_draft_len`` has to be.
 
-        Source: https://arxiv.org/abs/2402.02057, section 3.2, and TensorRT-LLM's speculative-decoding page.
+        For Lookahead's (W, N, G) it is (N - 2) + (W - 1 + G)(N - 1): arXiv:2402.02057, section 3, and
+        ``LookaheadDecodingConfig.calculate_speculative_resource`` of TensorRT-LLM.
         """
         if self.method == "none":
             return 0
         if self.method == "lookahead":
-            return (self.max_ngram_size - 1) * (self.max_window_size + self.max_verification_set_size)
+            branches = self.max_window_size - 1 + self.max_verification_set_size
+            return self.max_ngram_size - 2 + branches * (self.max_ngram_size - 1)
         return self.max_draft_len
 
 
@@ -170,9 +172,16 @@ class TensorRtLlmOptions(_Section):
         }
         if self.mode == "engine" and not self.paged_context_fmha and any(needing.values()):
             raise ValueError(f"{', '.join(name for name, on in needing.items() if on)} need paged_context_fmha")
-        if self.mode == "engine" and self.speculative.method == "draft_target" and not self.kv_cache.enable_block_reuse:
-            raise ValueError("speculative.method draft_target needs kv_cache.enable_block_reuse in mode engine")
+        if self.mode == "engine" and self.speculative.method == "draft_target":
+            self._answers_come_back_as_prompts()
         return self
+
+    def _answers_come_back_as_prompts(self) -> None:
+        """Two engines take turns: each sends the other prompt and answer so far, of which only the end is new."""
+        if not self.kv_cache.enable_block_reuse:
+            raise ValueError("speculative.method draft_target needs kv_cache.enable_block_reuse in mode engine")
+        if self.max_num_tokens < self.max_seq_len and not self.chunked_context:
+            raise ValueError("speculative.method draft_target needs chunked_context, or max_num_tokens of max_seq_len")
 
 
 __all__ = [

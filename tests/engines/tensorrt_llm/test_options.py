@@ -40,6 +40,14 @@ def options(**fields: Any) -> TensorRtLlmOptions:
             },
             "draft_target needs kv_cache.enable_block_reuse",
         ),
+        (
+            {
+                "speculative": {"method": "draft_target", "draft_model": "/m"},
+                "chunked_context": False,
+                "max_input_len": 4096,
+            },
+            "draft_target needs chunked_context",
+        ),
         ({"mode": "llmapi", "speculative": {"method": "lookahead"}}, "mode llmapi of TensorRT-LLM 1.2.1 has no"),
         ({"mode": "llmapi", "gemm_plugin": "float16"}, "gemm_plugin are trtllm-build's"),
         (
@@ -96,4 +104,4 @@ def test_lookahead_proposes_what_its_three_numbers_say() -> None:
         "max_ngram_size": 5,
         "max_verification_set_size": 7,
     }
-    assert options(speculative=speculative).speculative.draft_tokens == 4 * 14
+    assert options(speculative=speculative).speculative.draft_tokens == (5 - 2) + (7 - 1 + 7) * (5 - 1)

@@ -1,0 +1,36 @@
+"""What a build tells the runtime: ``serving.json`` of an engine folder."""
+
+from slipstream.engines.tensorrt_llm.llm_args import llm_arguments
+from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
+from slipstream.engines.tensorrt_llm.runtime.served import DRAFT, TARGET, ServedEngine
+from slipstream.engines.tensorrt_llm.shapes import ModelShape
+
+
+def served_engine(
+    options: TensorRtLlmOptions, shape: ModelShape, draft: ModelShape | None, eos_token_ids: tuple[int, ...]
+) -> ServedEngine:
+    """Everything about an engine that its weights do not tell.
+
+    Raises:
+        ContractViolation: mode llmapi, and 1.2.1 would refuse the arguments.
+    """
+    arguments = {}
+    if options.mode == "llmapi":
+        arguments = llm_arguments(options, TARGET, DRAFT if options.speculative.draft_model else None)
+    return ServedEngine(
+        options=options,
+        vocabulary_size=shape.vocab_size,
+        eos_token_ids=eos_token_ids,
+        kv_values_per_token=shape.kv_values_per_token,
+        draft_kv_values_per_token=draft.kv_values_per_token if draft is not None else 0,
+        llm_arguments=arguments,
+    )
+
+
+def serving_json(
+    options: TensorRtLlmOptions, shape: ModelShape, draft: ModelShape | None, eos_token_ids: tuple[int, ...]
+) -> str:
+    return served_engine(options, shape, draft, eos_token_ids).model_dump_json()
+
+
+__all__ = ["served_engine", "serving_json"]
