@@ -15,6 +15,7 @@ from slipstream.build.evaluation.record import Evaluation
 from slipstream.build.recipe import Recipe
 from slipstream.build.references import ResolvedModel
 from slipstream.build.registry import RegisteredAdapter
+from slipstream.build.sbom import SBOM, sbom
 from slipstream.build.stages import Outputs, Status
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.bundle import Bundle, BundleError
@@ -88,6 +89,8 @@ def manifest_of(
         context_length=outputs["merge"].facts["context_length"],
         files=files,
     )
+    bill = FileEntry.of(SBOM, sbom(manifest, outputs))
+    manifest = manifest.model_copy(update={"files": sorted([*files, bill], key=lambda entry: entry.path)})
     return manifest.model_copy(update={"id": manifest.computed_id()})
 
 
@@ -145,6 +148,7 @@ def assemble(
             place = aside / part.entry.path
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(part.source, place)
+        (aside / SBOM).write_bytes(sbom(manifest, outputs))
         (aside / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         if measured is not None:
             (aside / EVALUATION).write_text(_evaluation_text(measured), encoding="utf-8")

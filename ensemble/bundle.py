@@ -6,6 +6,7 @@ Layout of ``bundles/<id>/``::
     engine/              what the target compiled
     tokenizer/           tokenizer.json, chat_template.jinja, special_tokens.json (see `ensemble.tokenizer`)
     embedder/            model.onnx, tokenizer.json, embedder.json
+    sbom.cdx.json        what all this was made of, in CycloneDX
     evaluation.json      what was measured of it; no part of its id
     bundle.sig           see `ensemble.signing`; comes when somebody signs it
 """

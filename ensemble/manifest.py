@@ -27,6 +27,11 @@ class FileEntry(_Frozen):
     size_bytes: int
     sha256: str
 
+    @classmethod
+    def of(cls, path: str, data: bytes) -> "FileEntry":
+        """The entry of a file at ``path`` that holds ``data``."""
+        return cls(path=path, size_bytes=len(data), sha256=sha256(data).hexdigest())
+
 
 class AdapterLineage(_Frozen):
     name: str

@@ -20,6 +20,7 @@ HOST = probe_host()
 FILES: dict[str, dict[str, bytes]] = {
     "merge": {
         "checkpoint/model.safetensors": b"the checkpoint stays in the cache",
+        "checkpoint/config.json": b'{"architectures": ["LlamaForCausalLM"]}',
         "tokenizer/tokenizer.json": b"{}",
         "tokenizer/chat_template.jinja": b"{{ messages }}",
         "tokenizer/special_tokens.json": b"{}",
@@ -53,7 +54,7 @@ def outputs_in(folder: Path, **changed: dict[str, Any]) -> dict[str, StageRecord
         return work
 
     cache = StageCache(folder)
-    inputs = {"libraries": {"nncf": "3.4.0"}}
+    inputs = {"libraries": {"nncf": "3.4.0"}, "embedder": {"model": EMBEDDER.sha256}}
     return {name: cache.run(Stage(name, inputs, writer(name)), {}, silent)[0] for name in FILES}
 
 

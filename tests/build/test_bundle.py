@@ -42,6 +42,7 @@ def test_a_bundle_holds_engine_tokenizer_and_embedder_and_no_checkpoint(bundle: 
         "embedder/tokenizer.json",
         "engine/openvino_model.bin",
         "engine/openvino_model.xml",
+        "sbom.cdx.json",
         "tokenizer/chat_template.jinja",
         "tokenizer/special_tokens.json",
         "tokenizer/tokenizer.json",
