@@ -27,4 +27,8 @@ def runtime(name: str, engine_dir: Path, options: RuntimeOptions) -> Runtime:
         from slipstream.engines.openvino.runtime import OpenVinoRuntime
 
         return OpenVinoRuntime(engine_dir, options)
+    if name == "tensorrt_llm":
+        from slipstream.engines.tensorrt_llm.runtime.load import load_runtime
+
+        return load_runtime(engine_dir, options)
     raise InputError(f"unknown engine target {name!r}", f"choose one of: {', '.join(TARGETS)}")
