@@ -1,7 +1,7 @@
 """The generator in Triton's Python backend: decoupled, so that requests join and leave the batch at any time."""
 
 import threading
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 METRICS_PERIOD_S = 0.05
 _WARM_UP_TOKENS = 8
+# Loading an engine of 70 billion parameters onto a GPU takes minutes.
+_LATE_WARM_UPS, _LATE_WARM_UP_PERIOD_S = 300, 2.0
 
 
 class GeneratorModel:
@@ -31,6 +33,7 @@ class GeneratorModel:
         from slipstream.ensemble.triton.admission import admitted_bundle
 
         exit_with_parent()
+        self._closing = threading.Event()
         bundle = admitted_bundle(args)
         serving = bundle.manifest.serving
         constrained = serving.citations == "constrained"
@@ -49,7 +52,10 @@ class GeneratorModel:
             stream_interval=serving.stream_interval,
             constrained=constrained,
         )
-        self._warm_up(tokenizer)
+        if _calls_models(bundle):
+            threading.Thread(target=self._warm_up_late, args=[tokenizer], name="generator-warm-up", daemon=True).start()
+        else:
+            self._warm_up(tokenizer)
         self._metrics = _Metrics(self._generator, bundle)
 
     def _warm_up(self, tokenizer: Any) -> None:
@@ -61,6 +67,17 @@ class GeneratorModel:
         done = _Done()
         self._generator.submit(question, done)
         done.wait()
+
+    def _warm_up_late(self, tokenizer: Any) -> None:
+        """Models that this one calls answer only when it has loaded, and they have."""
+        for _ in range(_LATE_WARM_UPS):
+            try:
+                self._warm_up(tokenizer)
+            except (RuntimeError, Empty):
+                if self._closing.wait(_LATE_WARM_UP_PERIOD_S):
+                    return
+            else:
+                return
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
@@ -77,8 +94,18 @@ class GeneratorModel:
                 sink.fail("engine_error", f"the request cannot be read: {error!r}")
 
     def finalize(self) -> None:
+        self._closing.set()
         self._metrics.close()
         self._generator.close()
+
+
+def _calls_models(bundle: "Bundle") -> bool:
+    """Whether the engine is other models of this Triton."""
+    if bundle.manifest.engine.target != "tensorrt_llm":
+        return False
+    from slipstream.engines.tensorrt_llm.runtime.served import ServedEngine
+
+    return ServedEngine.read(bundle.engine_dir).options.mode == "engine"
 
 
 def _question(request: Any) -> Question:
