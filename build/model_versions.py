@@ -93,6 +93,42 @@ def find_in_sqlite(database: Path, wanted: Wanted) -> ModelVersion:
     return ModelVersion(name, str(version), row[0] or "", row[1], tags)
 
 
+def find_tagged_in_sqlite(database: Path, name: str, tag: str, value: str) -> ModelVersion | None:
+    """The first version of ``name`` whose ``tag`` is ``value``.
+
+    Raises:
+        sqlite3.Error: there is no such database, the tables are others, or locked.
+    """
+    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
+        of_tag = (
+            "SELECT versions.version, versions.run_id, COALESCE(versions.storage_location, versions.source) "
+            "FROM model_versions AS versions JOIN model_version_tags AS tags "
+            "ON tags.name = versions.name AND tags.version = versions.version "
+            "WHERE versions.name = ? AND tags.key = ? AND tags.value = ? "
+            "AND versions.current_stage != 'Deleted_Internal' ORDER BY versions.version"
+        )
+        row = connection.execute(of_tag, (name, tag, value)).fetchone()
+    return row and ModelVersion(name, str(row[0]), row[1] or "", row[2], {tag: value})
+
+
+def find_tagged_with_mlflow(client: "MlflowClient", name: str, tag: str, value: str) -> ModelVersion | None:
+    """The same through MLflow; ``tag`` and ``value`` are our own words and hold no quotes."""
+    escaped = name.replace("'", "''")
+    versions = client.search_model_versions(f"name='{escaped}' and tags.`{tag}`='{value}'")
+    return min(map(ModelVersion.of, versions), key=lambda found: int(found.version), default=None)
+
+
+def ensure_model(client: "MlflowClient", name: str) -> None:
+    """Have a registered model called ``name``."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
 def find_with_mlflow(client: "MlflowClient", wanted: Wanted) -> ModelVersion:
     """The same through MLflow.
 

@@ -31,7 +31,9 @@ from slipstream.build.model_versions import (
     NoSuchModel,
     NoSuchVersion,
     Wanted,
+    ensure_model,
     find_in_sqlite,
+    find_tagged_with_mlflow,
     find_with_mlflow,
 )
 
@@ -131,7 +133,7 @@ class Registry:
         check_names(name, alias)
         adapter = read_adapter(adapter_dir)
         with open_client(self.uri) as client:
-            found = self._same_bytes(client, name, adapter.sha256)
+            found = find_tagged_with_mlflow(client, name, _DIGEST_TAG, adapter.sha256)
             if found is None:
                 run_id = self._log_run(client, name, adapter_dir, params or {}, metrics or {}, curves or {})
                 found = self._create_version(client, name, run_id, adapter)
@@ -162,23 +164,12 @@ class Registry:
         return run_id
 
     def _create_version(self, client: "MlflowClient", name: str, run_id: str, adapter: Adapter) -> ModelVersion:
-        from mlflow.exceptions import MlflowException
-
         tags = {_DIGEST_TAG: adapter.sha256, _BASE_TAG: adapter.base_model}
         if adapter.provenance:
             tags[_BASE_DIGEST_TAG] = adapter.provenance.base_model_sha256
-        try:
-            client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+        ensure_model(client, name)
         source = f"{client.get_run(run_id).info.artifact_uri}/{ARTIFACT}"
         return ModelVersion.of(client.create_model_version(name, source, run_id, tags=tags))
-
-    def _same_bytes(self, client: "MlflowClient", name: str, sha256: str) -> ModelVersion | None:
-        escaped = name.replace("'", "''")
-        versions = client.search_model_versions(f"name='{escaped}' and tags.`{_DIGEST_TAG}`='{sha256}'")
-        return ModelVersion.of(versions[0]) if versions else None
 
     def _find(self, wanted: Wanted) -> ModelVersion:
         if self._database is not None:

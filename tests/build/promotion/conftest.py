@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -46,7 +47,11 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     stores = ["--backend-store-uri", uri, "--artifacts-destination", str(home / "artifacts")]
     with (home / "log").open("w") as log:
         server = subprocess.Popen(
-            [*command, *stores], env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}, stdout=log, stderr=log
+            [*command, *stores],
+            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     try:
         deadline = monotonic() + 120
@@ -60,8 +65,5 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.terminate()
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
+        os.killpg(server.pid, signal.SIGKILL)  # its workers take long over an end, and nothing of it is kept
+        server.wait()
