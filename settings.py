@@ -54,6 +54,12 @@ class Settings(BaseSettings):
     require_signature: bool = Field(default=False, description="Serve no bundle that `verify_key` did not sign.")
     key_password: SecretStr | None = Field(default=None, description="Password of the private key that signs bundles.")
 
+    judge_url: str | None = Field(
+        default=None, description="OpenAI-compatible endpoint (http://HOST:PORT/v1) that judges golden answers."
+    )
+    judge_model: str | None = Field(default=None, description="The model to ask there.")
+    judge_api_key: SecretStr | None = None
+
     def __init__(self, **values: Any) -> None:
         """Read the environment; ``values`` go before it.
 
