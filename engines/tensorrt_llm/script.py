@@ -58,23 +58,34 @@ out.write_text(json.dumps(serving, indent=1) + "\\n")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command of the script, and when it is left out: where ``unless`` is there already."""
+    """One command of the script. It is left out where ``makes``, the folder that it makes, is there already.
+
+    The command writes to `half_made` of it, so that what was broken off is no folder that the next run takes as done.
+    """
 
     title: str
     command: Sequence[str]
-    unless: PurePath | None = None
+    makes: PurePath | None = None
     document: str = ""
 
     def lines(self) -> Iterator[str]:
         yield f"step {shlex.quote(self.title)}"
         words = " \\\n  ".join(_lines_of(self.command))
         body = f"{words} <<'PY'\n{self.document}PY" if self.document else words
-        if self.unless is None:
+        if self.makes is None:
             yield body
             return
-        yield f"if [ -e {shlex.quote(str(self.unless))} ]; then echo 'there already'; else"
+        made, half = (shlex.quote(str(path)) for path in (self.makes, half_made(self.makes)))
+        yield f"if [ -e {made} ]; then echo 'there already'; else"
+        yield f"rm -rf -- {half}"
         yield body
+        yield f"mv -T -- {half} {made}"
         yield "fi"
+
+
+def half_made(folder: PurePath) -> PurePath:
+    """Where ``folder`` is made."""
+    return folder.with_name(f"{folder.name}.part")
 
 
 def build_steps(
@@ -129,38 +140,41 @@ def _quantizing(
     options: TensorRtLlmOptions, spec: QuantizationSpec, shape: ModelShape, work: PurePath
 ) -> Iterator[Step]:
     merged, quantized, texts = work / "merged", work / "quantized" / TARGET, work / "calibration"
-    done = quantized / "config.json"
+    part = half_made(quantized)
     if options.mode == "llmapi":
         if spec.method == "none":
-            yield Step("take the 16-bit checkpoint", ["cp", "-rT", "--", str(merged), str(quantized)], done)
+            yield Step("take the 16-bit checkpoint", _copy(merged, part), quantized)
         else:  # quantize.py of 1.2.1 writes no Hugging Face checkpoint; ModelOpt on a CPU does, in `slipstream build`
             said = f"{quantized} is missing: copy it from the quantize stage of `slipstream build`"
-            yield Step("find the quantized checkpoint", ["fail", said], quantized / "hf_quant_config.json")
-        return
-    if spec.method in {"awq", "fp8"}:
-        command = commands.quantize(options, spec, merged, texts, quantized)
-        yield Step(f"quantize ({spec.method}), unless `slipstream build` did", command, done)
-        return
-    source = merged
-    if spec.method == "gptq":
-        source, python = work / "gptq", work / "gptq-venv"
-        yield Step("make an environment for GPTQModel", ["python3", "-m", "venv", str(python)], python)
-        pip = [str(python / "bin" / "python"), "-m", "pip", "install", GPTQMODEL]
-        yield Step("install GPTQModel", pip, source / "config.json")
-        run = [str(python / "bin" / "python"), "-", str(merged), str(texts), str(source), str(spec.group_size)]
-        yield Step("quantize (gptq)", run, source / "config.json", _GPTQ)
-    command = commands.convert(options, spec, shape, source, quantized)
-    yield Step("convert to a TensorRT-LLM checkpoint", command, done)
+            yield Step("find the quantized checkpoint", ["fail", said], quantized)
+    elif spec.method in {"awq", "fp8"}:
+        command = commands.quantize(options, spec, merged, texts, part)
+        yield Step(f"quantize ({spec.method}), unless `slipstream build` did", command, quantized)
+    elif spec.method == "gptq":
+        yield from _gptq(spec, merged, texts, work)
+        command = commands.convert(options, spec, shape, work / "gptq", part)
+        yield Step("convert the GPTQ checkpoint", command, quantized)
+    else:
+        yield Step("convert the checkpoint", commands.convert(options, spec, shape, merged, part), quantized)
+
+
+def _gptq(spec: QuantizationSpec, merged: PurePath, texts: PurePath, work: PurePath) -> Iterator[Step]:
+    environment, out = work / "gptq-venv", work / "gptq"
+    python = environment / "bin" / "python"
+    yield Step("make an environment for GPTQModel", ["python3", "-m", "venv", str(environment)])
+    yield Step("install GPTQModel", [str(python), "-m", "pip", "install", GPTQMODEL])
+    arguments = [str(merged), str(texts), str(half_made(out)), str(spec.group_size)]
+    yield Step("quantize (gptq)", [str(python), "-", *arguments], out, _GPTQ)
 
 
 def _drafting(options: TensorRtLlmOptions, draft: ModelShape, work: PurePath) -> Iterator[Step]:
     model, converted = work / "draft-model", work / "quantized" / DRAFT
-    done = converted / "config.json"
     if options.mode == "llmapi":
-        yield Step("take the draft", ["cp", "-rT", "--", str(model), str(converted)], done)
+        yield Step("take the draft", _copy(model, half_made(converted)), converted)
     else:
         plain = QuantizationSpec(method="none")
-        yield Step("convert the draft", commands.convert(options, plain, draft, model, converted), done)
+        command = commands.convert(options, plain, draft, model, half_made(converted))
+        yield Step("convert the draft", command, converted)
 
 
 def _compiling(options: TensorRtLlmOptions, draft: ModelShape | None, work: PurePath) -> Iterator[Step]:
@@ -168,10 +182,14 @@ def _compiling(options: TensorRtLlmOptions, draft: ModelShape | None, work: Pure
     for role in roles:
         source, engine = work / "quantized" / role, work / "engine" / role
         if options.mode == "llmapi":
-            yield Step(f"place the {role}", ["cp", "-rT", "--", str(source), str(engine)])
-            continue
-        build = commands.build_target if role == TARGET else commands.build_draft
-        yield Step(f"build the {role} engine", build(options, source, engine), engine / "config.json")
+            yield Step(f"place the {role}", _copy(source, half_made(engine)), engine)
+        else:
+            build = commands.build_target if role == TARGET else commands.build_draft
+            yield Step(f"build the {role} engine", build(options, source, half_made(engine)), engine)
+
+
+def _copy(source: PurePath, to: PurePath) -> list[str]:
+    return ["cp", "-rT", "--", str(source), str(to)]
 
 
 def _header(title: str, options: TensorRtLlmOptions, plan: MemoryPlan, work: PurePath) -> Iterator[str]:
@@ -228,4 +246,4 @@ def _one_line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-__all__ = ["GPTQMODEL", "WORK", "Step", "build_steps", "emit_script"]
+__all__ = ["GPTQMODEL", "WORK", "Step", "build_steps", "emit_script", "half_made"]

@@ -40,8 +40,9 @@ elif words[:1] == ["-"] and words[-1].endswith("serving.json"):
     sys.exit(subprocess.run([{python!r}, *words], stdin=sys.stdin).returncode)
 elif words[:2] == ["-m", "venv"]:
     folder = pathlib.Path(words[2], "bin")
-    folder.mkdir(parents=True)
-    (folder / "python").symlink_to(pathlib.Path(sys.argv[0]))
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "python").exists():
+        (folder / "python").symlink_to(pathlib.Path(sys.argv[0]))
 else:
     out = words[words.index("--output_dir") + 1] if "--output_dir" in words else None
     out = words[3] if words[:1] == ["-"] else out
@@ -157,6 +158,16 @@ def test_a_second_run_does_nothing_twice(container: Container) -> None:
     before = len(container.commands())
     assert container.run(script).returncode == 0
     assert len(container.commands()) == before
+
+
+def test_what_was_broken_off_is_made_anew(container: Container) -> None:
+    script = emit(container, options(), AWQ, shape())
+    half = container.work / "engine" / "target.part"
+    half.mkdir(parents=True)
+    (half / "config.json").write_text("half")
+    assert container.run(script).returncode == 0
+    assert (container.work / "engine" / "target" / "config.json").read_text() == "{}"
+    assert not half.exists()
 
 
 def test_mode_llmapi_compiles_nothing(container: Container) -> None:
