@@ -44,7 +44,7 @@ class NativeStandIn:
 class Asker:
     """Drives a `BlsRuntime` as the generator does: loads it with the model, submits while it executes, sends later.
 
-    Its input is JSON, a request to generate, ``{"cancel": id}`` or ``{"metrics": true}``; so is its output, a delta each.
+    Its input is JSON, a request to generate, ``{"cancel": id}`` or ``{"metrics": true}``; so are its outputs.
     """
 
     def initialize(self, args: dict[str, str]) -> None:

@@ -4,9 +4,12 @@ The native backend needs a GPU; a toy stands in its place, on Triton's Python ba
 and outputs. What is real is everything between: the stub's business logic scripting, tensors, request ids, cancelling.
 """
 
+import asyncio
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,14 +21,20 @@ import numpy as np
 import pytest
 from tritonclient.grpc import InferenceServerClient, InferInput
 
+from slipstream.api.triton import Piece, TritonClient
+from slipstream.api.triton.tensors import Sampling, prompt_tensor
+from slipstream.ensemble.contracts import GENERATOR
 from slipstream.ensemble.triton.graph import Graph, Model, Tensor, render
 from slipstream.ensemble.triton.process import Installation, Ports, TritonProcess, command, environment
+from slipstream.ensemble.triton.repository import write_repository
 from slipstream.ensemble.triton.tensorrt_llm_graph import native_models, render_native
 from slipstream.settings import Settings
 from tests.conftest import ROOT
 from tests.engines.tensorrt_llm.conftest import SPECULATIONS, served_engine, write_engine
 from tests.engines.tensorrt_llm.test_runtimes import PROMPT, greedy
 from tests.engines.tensorrt_llm.toy_model import ENDING
+from tests.ensemble.triton.tensorrt_llm_bundles import write_bundle
+from tests.ensemble.words import write_tokenizer
 from tests.integration.conftest import free_port
 
 pytestmark = pytest.mark.integration
@@ -39,32 +48,41 @@ def write_models(folder: Path, kind: str) -> Path:
     engine = served_engine("engine", **SPECULATIONS[kind])
     write_engine(folder / "asker" / "engine", engine)
     for native in native_models(folder, engine, slots=4, tokenizer_info=folder / "xgrammar.json"):
-        text = render_native(native)
-        _write(folder / native.name, "NativeStandIn", text.replace('backend: "tensorrtllm"', 'backend: "python"'))
-        (folder / native.name / "native.pbtxt").write_text(text)
+        (folder / native.name).mkdir(parents=True)
+        (folder / native.name / "config.pbtxt").write_text(render_native(native))
+        stand_in(folder / native.name)
     _write(folder / "asker", "Asker", render(Graph((ASKER,), ()))["asker"])
     return folder
 
 
+def stand_in(folder: Path) -> None:
+    """Put the toy behind the configuration of a native model."""
+    text = (folder / "config.pbtxt").read_text()
+    (folder / "native.pbtxt").write_text(text)
+    _write(folder, "NativeStandIn", text.replace('backend: "tensorrtllm"', 'backend: "python"'))
+
+
 def _write(folder: Path, name: str, config: str) -> None:
-    (folder / "1").mkdir(parents=True)
+    (folder / "1").mkdir(parents=True, exist_ok=True)
     (folder / "config.pbtxt").write_text(config)
     (folder / "1" / "model.py").write_text(f"from tests.integration.native_models import {name} as TritonPythonModel\n")
 
 
 class Server:
-    """A Triton with the models of one kind of engine."""
+    """A Triton with ``models``, which lie in a folder that is called after the kind of engine."""
 
-    def __init__(self, folder: Path, kind: str) -> None:
+    def __init__(self, models: Path) -> None:
+        folder, kind = models.parent, models.name
         self.kind = kind
         installation, ports = Installation.find(), Ports(free_port(), free_port(), free_port())
-        models, backends = write_models(folder / "models", kind), installation.write_backends(folder / "backends")
+        backends = installation.write_backends(folder / "backends")
         prefix = f"slipstream-{os.getpid()}-bls-{kind}-"
         env = {**environment(installation, Settings(home=folder)), "PYTHONPATH": str(ROOT)}
         self.log = folder / "triton.log"
         self.process = TritonProcess(command(installation, models, backends, ports, prefix), env, self.log, prefix)
         self._wait(f"http://127.0.0.1:{ports.http}/v2/health/ready")
         self.address = f"127.0.0.1:{ports.grpc}"
+        self.metrics_url = f"http://127.0.0.1:{ports.metrics}/metrics"
 
     def _wait(self, url: str) -> None:
         deadline = monotonic() + 60
@@ -87,7 +105,7 @@ class Server:
 
 
 class Stream:
-    """What is told to each of ``asked``; requests of one stream run at once, and their answers mix."""
+    """What the asker tells to each of ``asked``; requests of one stream run at once, and their answers mix."""
 
     def __init__(self, address: str, asked: tuple[dict[str, Any], ...]) -> None:
         self._client = InferenceServerClient(address)
@@ -119,7 +137,7 @@ class Stream:
 
 @pytest.fixture(scope="module", params=["bls", "bls-draft"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    started = Server(tmp_path_factory.mktemp(request.param), request.param)
+    started = Server(write_models(tmp_path_factory.mktemp("triton") / request.param, request.param))
     yield started
     started.process.stop()
 
@@ -178,3 +196,69 @@ def test_a_grammar_reaches_the_target_and_what_is_none_is_one_requests_error(ser
     assert answer(told) == ([ord(letter) % 64 for letter in "abc"], ["stop"])
     (refused,) = server.tell(generation(grammar="roots")).read()
     assert "tensorrt_llm: EBNF parser error" in refused["error"]
+
+
+@pytest.fixture(scope="module")
+def generating(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The generator of a bundle, and the native models that its engine brings, from the repository that is served."""
+    folder = tmp_path_factory.mktemp("generating")
+    write_tokenizer(folder / "bundle" / "tokenizer")
+    engine = served_engine("engine", **SPECULATIONS["bls-draft"]).model_copy(update={"vocabulary_size": 512})
+    models = write_repository(write_bundle(folder / "bundle", engine), folder / "generating")
+    for name in ("embedder", "retriever", "rag", "search"):
+        shutil.rmtree(models / name)
+    for name in ("tensorrt_llm", "tensorrt_llm_draft"):
+        stand_in(models / name)
+    started = Server(models)
+    yield started
+    started.process.stop()
+
+
+def answer_of(server: Server, generation_id: str, max_tokens: int, pieces: int | None = None) -> list[Piece]:
+    """Ask the generator as the facade does, and go away after so many ``pieces``."""
+
+    async def collect() -> list[Piece]:
+        client = TritonClient(server.address)
+        sampling = Sampling(max_tokens=max_tokens, temperature=0.0, top_p=1.0, seed=None, stop=())
+        told: list[Piece] = []
+        try:
+            async with aclosing(client.generate(GENERATOR, [prompt_tensor(PROMPT)], generation_id, sampling)) as stream:
+                async for piece in stream:
+                    told.append(piece)
+                    if len(told) == pieces:
+                        break
+        finally:
+            await client.close()
+        return told
+
+    return asyncio.run(collect())
+
+
+def generator_metric(server: Server, name: str) -> float:
+    lines = httpx.get(server.metrics_url).text.splitlines()
+    return next((float(line.split()[-1]) for line in lines if line.startswith(f"slipstream_generator_{name}{{")), 0.0)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = monotonic() + 20
+    while not condition():
+        assert monotonic() < deadline
+        sleep(0.02)
+
+
+class TestGenerator:
+    """Our generator over the native models, from the repository of a bundle."""
+
+    def test_warms_up_after_it_has_loaded(self, generating: Server) -> None:
+        until(lambda: generator_metric(generating, "tokens_total") >= 8)
+
+    def test_answers_with_as_many_tokens_as_it_is_asked_for(self, generating: Server) -> None:
+        pieces = answer_of(generating, "whole", 30)
+        assert (pieces[-1].finish_reason, pieces[-1].completion_tokens) == ("length", 30)
+        assert len(pieces) > 5  # a stream
+
+    def test_stops_when_its_reader_goes_away(self, generating: Server) -> None:
+        before = generator_metric(generating, "cancelled_total")
+        answer_of(generating, "abandoned", 1900, pieces=2)
+        until(lambda: generator_metric(generating, "cancelled_total") == before + 1)
+        until(lambda: generator_metric(generating, "active") == 0)
