@@ -47,6 +47,9 @@ def _look(check: Check, subject: Subject) -> Finding:
     except ModuleNotFoundError as error:
         return Finding(name, "problem", f"{error.name} is not installed", "pip install 'slipstream[serve]'")
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            said = f"{error.filename}: {error.strerror}"
+            return Finding(name, "problem", said, "check that it is there and may be used")
         return Finding(
             name,
             "problem",

@@ -2,6 +2,7 @@
 
 import sqlite3
 import subprocess
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -14,6 +15,7 @@ from slipstream.ensemble.retrieval.search import check_searchable
 from slipstream.ensemble.retrieval.stores import open_store
 
 TIMEOUT_S = 2
+_START_TIMEOUT_S = 5
 _READ_BYTES = 512 * MIB
 """What is read whole in well under a second once the disk has it in memory; more is left to `slipstream verify`."""
 
@@ -56,18 +58,29 @@ def triton(subject: Subject) -> Finding:
 
     found = Installation.find()
     env = environment(found, subject.settings)
-    for program, greeting in ((found.binary, "Usage:"), (found.stub, "arguments")):
-        # Asked for its options or given none, each prints that and ends within 50 ms.
-        ran = subprocess.run(
-            [program, *(["--help"] if program == found.binary else [])],
-            env=env, capture_output=True, text=True, errors="replace", timeout=5, check=False,
-        )  # fmt: skip
-        if greeting not in ran.stdout + ran.stderr:
-            said = " ".join((ran.stderr or ran.stdout).split())[:300] or f"it ended with {ran.returncode}"
-            remedy = "apt-get install libpython3.11" if "libpython" in said else "pip install --force-reinstall"
-            remedy += "" if "libpython" in said else " nvidia-pytriton"
-            return Finding("triton", "problem", f"{program.name} does not start: {said}", remedy)
+    # Asked for its options, or given none, each prints a line that has the word and ends within 50 ms.
+    for command, word in (((found.binary, "--help"), "Usage"), ((found.stub,), "arguments")):
+        said = _why_not_started(command, env, word)
+        if said and "libpython" in said:
+            return Finding("triton", "problem", said, "apt-get install libpython3.11")
+        if said:
+            return Finding("triton", "problem", said, "pip install --force-reinstall nvidia-pytriton")
     return Finding("triton", "ok", f"{found.binary} and its stub start")
+
+
+def _why_not_started(command: Sequence[Path | str], env: dict[str, str], word: str) -> str:
+    """Why a program does not get as far as printing ``word``; empty if it does."""
+    name = Path(command[0]).name
+    try:
+        ran = subprocess.run(
+            command, env=env, capture_output=True, text=True, errors="replace", timeout=_START_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{name} does not start: {error}"
+    if word in ran.stdout + ran.stderr:
+        return ""
+    told = " ".join((ran.stderr or ran.stdout).split())[:300]
+    return f"{name} does not start: {told or f'it ended with {ran.returncode}'}"
 
 
 def registry(subject: Subject) -> Finding:
@@ -75,12 +88,15 @@ def registry(subject: Subject) -> Finding:
     uri = subject.settings.registry_uri
     if uri.startswith("sqlite:///"):
         return _database(Path(unquote(urlsplit(uri).path)[1:]))
-    parts = urlsplit(uri)
+    remedy = "check MLFLOW_TRACKING_URI and that the server answers; builds need it, a server does not"
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        return Finding("registry", "warning", f"MLFLOW_TRACKING_URI is no address: {error}", remedy)
     if parts.scheme not in ("http", "https"):
         raise NotExamined(f"only SQLite and HTTP registries are asked here, not {parts.scheme or 'a folder'}")
     # Without the user and the password that it may carry.
     place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-    remedy = "check MLFLOW_TRACKING_URI and that the server answers; builds need it, a server does not"
     try:
         answer = httpx.get(f"{place}/health", timeout=TIMEOUT_S)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
