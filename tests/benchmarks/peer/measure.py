@@ -5,15 +5,18 @@ from dataclasses import asdict, dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from slipstream.ensemble.tokenizer import ChatTokenizer
 from tests.benchmarks.peer.quiet import Watch, wait_until_idle
 from tests.benchmarks.peer.sides import Prompts, Side, Stream
 
 _RESAMPLES, _SEED = 10_000, 4
+
+
+class Encoder(Protocol):
+    def encode(self, text: str) -> list[int]: ...
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Result:
         return asdict(self) | summary
 
 
-def real_prompts(tokenizer: ChatTokenizer) -> Callable[[int, int], list[list[int]]]:
+def real_prompts(tokenizer: Encoder) -> Callable[[int, int], list[list[int]]]:
     """Prompts of source code, each from another place, so that no two begin alike: a prefix cache finds nothing."""
     import asyncio
     import email

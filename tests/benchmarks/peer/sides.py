@@ -157,10 +157,10 @@ class Peer(AbstractContextManager["Peer"]):
             received += block
             times.append((len(received), time.perf_counter() - started))
         writer.close()
-        return _read(bytes(received), times)
+        return read_events(bytes(received), times)
 
 
-def _read(received: bytes, times: Sequence[tuple[int, float]]) -> Stream:
+def read_events(received: bytes, times: Sequence[tuple[int, float]]) -> Stream:
     """The stream in ``received``, of which the first ``length`` bytes were there after ``seconds``, for each pair.
 
     Raises:
