@@ -1,9 +1,11 @@
 """Real text from source trees, as serving will see it: what quantization observes and the embedder is compared on."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 
 from slipstream import InputError
+from slipstream.build.golden.questions import GoldenQuestion
 from slipstream.build.options import Calibration
 from slipstream.build.stages import digest_of
 from slipstream.build.training.wording import ask_and_answer, describe
@@ -66,14 +68,23 @@ def chunks_digest(chunks: Sequence[Chunk]) -> str:
     return digest_of([[chunk.digest, chunk.line_start, chunk.line_end] for chunk in chunks])
 
 
-def calibration_sequences(chunks: Sequence[Chunk], tokenizer: ChatTokenizer, options: Calibration) -> list[list[int]]:
+def calibration_sequences(
+    chunks: Sequence[Chunk], tokenizer: ChatTokenizer, options: Calibration, golden: Sequence[GoldenQuestion] = ()
+) -> list[list[int]]:
     """Token ids of whole conversations: system words, numbered contexts, question, cited answer, end of turn.
+
+    Args:
+        golden: questions that may be calibrated on; those that ``chunks`` answer are asked in up to a quarter of the
+            conversations.
 
     Returns:
         ``options.sequences`` sequences of at most ``options.tokens`` ids; equal arguments give equal ids.
     """
     random = Random(f"{options.seed}/calibration")  # noqa: S311  # repeatable, not secret
-    return [_conversation(chunks, tokenizer, options.tokens, random) for _ in range(options.sequences)]
+    asked = [known for one in golden if (known := _answered(one, chunks)) is not None][: options.sequences // 4]
+    conversations = [_turns(chunks, tokenizer, options.tokens, random, known) for known in asked]
+    conversations += [_turns(chunks, tokenizer, options.tokens, random) for _ in range(options.sequences - len(asked))]
+    return [_whole(turns, tokenizer, options.tokens) for turns in conversations]
 
 
 def serving_prompts(
@@ -87,17 +98,40 @@ def serving_prompts(
     return [_turns(chunks, tokenizer, limit, random)[0][:limit] for _ in range(count)]
 
 
-def _conversation(chunks: Sequence[Chunk], tokenizer: ChatTokenizer, limit: int, random: Random) -> list[int]:
-    prompt, answer = _turns(chunks, tokenizer, limit, random)
+@dataclass(frozen=True)
+class _Known:
+    """A question, the chunk that answers it, and the answer without its mark."""
+
+    question: str
+    place: int
+    answer: str
+
+
+def _answered(question: GoldenQuestion, chunks: Sequence[Chunk]) -> _Known | None:
+    spans = [(span.path, span.symbol) for span in question.answers]
+    place = next((place for place, chunk in enumerate(chunks) if (chunk.path, chunk.symbol) in spans), None)
+    if place is None or not question.reference:
+        return None
+    return _Known(question.question, place, question.reference.rstrip("."))
+
+
+def _whole(turns: tuple[list[int], str], tokenizer: ChatTokenizer, limit: int) -> list[int]:
+    prompt, answer = turns
     return [*prompt, *tokenizer.encode(answer), *tokenizer.eos_token_ids[:1]][:limit]
 
 
-def _turns(chunks: Sequence[Chunk], tokenizer: ChatTokenizer, limit: int, random: Random) -> tuple[list[int], str]:
+def _turns(
+    chunks: Sequence[Chunk], tokenizer: ChatTokenizer, limit: int, random: Random, known: _Known | None = None
+) -> tuple[list[int], str]:
     """A prompt with contexts, and what a good answer to it is."""
-    contexts = _contexts(chunks, tokenizer, limit - _AROUND, random)
+    first = random.randrange(len(chunks)) if known is None else known.place
+    contexts = _contexts(chunks, first, tokenizer, limit - _AROUND, random)
+    gold = contexts[0]
     random.shuffle(contexts)
     spoken = [(number, told) for number, chunk in enumerate(contexts, 1) if (told := describe(chunk)) is not None]
-    if spoken:
+    if known is not None:
+        question, answer = known.question, f"{known.answer} [{contexts.index(gold) + 1}]."
+    elif spoken:
         number, told = random.choice(spoken)
         question, answer = ask_and_answer(told, number, random, russian=random.random() < RUSSIAN_SHARE)
     else:
@@ -105,10 +139,12 @@ def _turns(chunks: Sequence[Chunk], tokenizer: ChatTokenizer, limit: int, random
     return tokenizer.encode_chat(render_messages(question, contexts)), answer
 
 
-def _contexts(chunks: Sequence[Chunk], tokenizer: ChatTokenizer, budget: int, random: Random) -> list[Chunk]:
-    """Some chunks that fit into ``budget`` tokens together: two that stand side by side, as hits do, and strangers."""
+def _contexts(
+    chunks: Sequence[Chunk], first: int, tokenizer: ChatTokenizer, budget: int, random: Random
+) -> list[Chunk]:
+    """Some chunks that fit into ``budget`` tokens together: the one at ``first`` and its neighbour, as hits do, and
+    strangers."""
     wanted = random.randint(*CONTEXTS)
-    first = random.randrange(len(chunks))
     places = [first, (first + 1) % len(chunks), *(random.randrange(len(chunks)) for _ in range(4 * wanted))]
     taken: list[Chunk] = []
     for place in places:

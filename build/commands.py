@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from slipstream import GateError
+from slipstream.build.evaluation.table import evaluation_lines
+from slipstream.build.gates import GateFailed
 from slipstream.ensemble.bundle import Bundle, BundleError, find_bundle, survey
 from slipstream.ensemble.bundle import activate as activate_bundle
 from slipstream.ensemble.manifest import MANIFEST, EmbedderEntry
 from slipstream.settings import Settings
 
 if TYPE_CHECKING:
-    from slipstream.build.pipeline import BuildReport, PlanReport
+    from slipstream.build.evaluation.record import Evaluation
+    from slipstream.build.pipeline import BuildReport, Pipeline, PlanReport
+    from slipstream.build.recipe import Recipe
 
 
 class BundleRefused(GateError):
@@ -27,17 +31,23 @@ class BundleRefused(GateError):
 @click.argument("recipe")
 @click.option("--plan", "plan_only", is_flag=True, help="Print what would run and why, and run nothing.")
 @click.option("--activate/--no-activate", default=True, help="Make the bundle the one that is served by default.")
+@click.option(
+    "--compare", metavar="METHODS", help="Build with each of these quantizations (none,awq,gptq) and print one table."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def build(recipe: str, plan_only: bool, activate: bool, as_json: bool) -> None:
+def build(recipe: str, plan_only: bool, activate: bool, compare: str | None, as_json: bool) -> None:
     """Build an engine bundle from RECIPE: a YAML file, or the name of a shipped recipe (default, base).
 
     What an earlier build finished is used again as long as its inputs are the same; a build that was killed goes on
-    after its last finished stage.
+    after its last finished stage. What the recipe's gates do not let through is measured and shown, and makes no
+    bundle (exit code 1). With --compare every method gets a bundle, none of them is activated, and a gate is a mark in
+    the table.
 
     \b
     Example:
       slipstream build default
       slipstream build my-recipe.yaml --plan
+      slipstream build default --compare none,awq,gptq
     """
     from slipstream.build.graph import stage_names
     from slipstream.build.pipeline import Pipeline
@@ -45,15 +55,42 @@ def build(recipe: str, plan_only: bool, activate: bool, as_json: bool) -> None:
     from slipstream.build.recipe import load_recipe
 
     loaded = load_recipe(recipe)
+    if compare is not None:
+        _compare(loaded, compare, as_json=as_json)
+        return
     names = stage_names(loaded)
     with watched(names[:1] if plan_only else names) as watcher:
         pipeline = Pipeline(loaded, Settings(), watcher)
         plan = pipeline.plan() if plan_only else None
-        report = None if plan_only else pipeline.build(activate=activate)
+        report, stopped = (None, None) if plan_only else _built(pipeline, activate=activate)
     if plan is not None:
         _show(_plan_document(plan), _plan_lines(plan), as_json=as_json)
     if report is not None:
         _show(_build_document(report), _build_lines(report, activated=activate), as_json=as_json)
+    if stopped is not None:
+        if pipeline.evaluation is not None:
+            _show(_stopped_document(pipeline.evaluation), evaluation_lines(pipeline.evaluation), as_json=as_json)
+        raise stopped
+
+
+def _built(pipeline: "Pipeline", *, activate: bool) -> "tuple[BuildReport | None, GateFailed | None]":
+    """The finished build, or the gate that stopped it: what was measured is shown either way."""
+    try:
+        return pipeline.build(activate=activate), None
+    except GateFailed as failed:
+        return None, failed
+
+
+def _compare(recipe: "Recipe", methods: str, *, as_json: bool) -> None:
+    from slipstream.build.evaluation.comparison import compare_methods, comparison_lines, parse_methods, variant
+    from slipstream.build.graph import stage_names
+    from slipstream.build.progress import watched
+
+    variants = [variant(recipe, method) for method in parse_methods(methods)]
+    stages = tuple(dict.fromkeys(name for one in variants for name in stage_names(one)))
+    with watched((*stages, "compare")) as watcher:
+        comparison = compare_methods(variants, Settings(), watcher)
+    _show(comparison.document(), comparison_lines(comparison), as_json=as_json)
 
 
 def _show(document: Any, lines: Iterator[str], *, as_json: bool) -> None:
@@ -85,7 +122,12 @@ def _build_document(report: "BuildReport") -> dict[str, Any]:
         "unchanged": report.unchanged,
         "seconds": round(report.seconds, 3),
         "stages": [asdict(stage) for stage in report.stages],
+        "evaluation": report.evaluation and report.evaluation.model_dump(mode="json"),
     }
+
+
+def _stopped_document(evaluation: "Evaluation") -> dict[str, Any]:
+    return {"bundle": None, "evaluation": evaluation.model_dump(mode="json")}
 
 
 def _build_lines(report: "BuildReport", *, activated: bool) -> Iterator[str]:
@@ -96,6 +138,9 @@ def _build_lines(report: "BuildReport", *, activated: bool) -> Iterator[str]:
     else:
         yield f"built {name} in {report.seconds:.1f} s; made: {', '.join(made)}"
     yield f"  {report.bundle.path}{' (active)' if activated else ''}"
+    if report.evaluation is not None:
+        yield ""
+        yield from evaluation_lines(report.evaluation)
 
 
 @click.command()

@@ -9,8 +9,7 @@ from slipstream.build.calibration import calibration_sequences, chunks_digest, c
 from slipstream.build.checkpoint import write_tokenizer
 from slipstream.build.embedder import export_embedder
 from slipstream.build.embedder_adapter import EmbedderAdapter, resolve_embedder_adapter
-from slipstream.build.evaluation.stages import EVALUATION_STAGES, evaluation_stages
-from slipstream.build.evaluation.texts import HeldOut, held_out
+from slipstream.build.evaluation.stages import Material, evaluation_names, evaluation_stages, read_material
 from slipstream.build.merge import merge_adapter
 from slipstream.build.options import Quantization
 from slipstream.build.recipe import Recipe
@@ -34,7 +33,7 @@ _GGUF_GROWTH, _SAFETENSORS_GROWTH = 8, 2
 class Resolved:
     """What the references of a recipe mean now.
 
-    ``chunks`` are those of its calibration sources, ``texts`` what it is measured on, None where nothing is measured.
+    ``chunks`` are those of its calibration sources; ``material`` is what it is measured on, None where nothing is.
     """
 
     base: ResolvedModel
@@ -42,7 +41,7 @@ class Resolved:
     embedder: ResolvedModel
     embedder_adapter: EmbedderAdapter | None
     chunks: list[Chunk]
-    texts: HeldOut | None
+    material: Material | None
 
 
 def resolve(recipe: Recipe, settings: Settings, progress: Progress) -> Resolved:
@@ -66,11 +65,8 @@ def resolve(recipe: Recipe, settings: Settings, progress: Progress) -> Resolved:
     embedder_adapter = None if wanted is None else resolve_embedder_adapter(wanted, embedder)
     progress(0.9, "reading the calibration sources")
     chunks = source_chunks(recipe.calibration.sources, settings)
-    texts = None
-    if recipe.evaluation is not None:
-        progress(0.95, "reading the held-out text")
-        texts = held_out(recipe.evaluation, recipe.calibration.sources, (chunk.text for chunk in chunks))
-    return Resolved(base, adapter, embedder, embedder_adapter, chunks, texts)
+    progress(0.95, "reading what to measure on")
+    return Resolved(base, adapter, embedder, embedder_adapter, chunks, read_material(recipe, chunks))
 
 
 def stages_of(recipe: Recipe, resolved: Resolved) -> list[Stage]:
@@ -82,13 +78,13 @@ def stages_of(recipe: Recipe, resolved: Resolved) -> list[Stage]:
         _compile(recipe, resolved),
         _embedder(recipe, resolved),
     ]
-    return [*made, *evaluation_stages(recipe, resolved.chunks, resolved.texts)]
+    return [*made, *evaluation_stages(recipe, resolved.chunks, resolved.material)]
 
 
 def stage_names(recipe: Recipe) -> tuple[str, ...]:
     """What a build of ``recipe`` goes through, in order, *resolve* and *bundle* included."""
-    measured = EVALUATION_STAGES if recipe.evaluation is not None else ()
-    return ("resolve", "merge", "reference", "quantize", "compile", "embedder", *measured, "bundle")
+    made = ("merge", "reference", "quantize", "compile", "embedder")
+    return ("resolve", *made, *evaluation_names(recipe), "bundle")
 
 
 def _merge(recipe: Recipe, resolved: Resolved) -> Stage:
@@ -125,7 +121,9 @@ def _quantizing(
     name: str, recipe: Recipe, resolved: Resolved, quantization: Quantization, after: tuple[str, ...]
 ) -> Stage:
     engine = target(recipe.target)
-    calibrated = quantization.method != "none"
+    calibrated = quantization.is_calibrated
+    known = resolved.material.golden if resolved.material is not None else None
+    golden = known.asked("calibration") if known is not None else ()
 
     def work(outputs: Outputs, out: Path, progress: Progress) -> dict[str, Any]:
         merged = outputs["merge"].folder
@@ -133,12 +131,16 @@ def _quantizing(
         if calibrated:
             progress(0.0, "calibration text")
             tokenizer = ChatTokenizer(merged / "tokenizer")
-            sequences = calibration_sequences(resolved.chunks, tokenizer, recipe.calibration)
+            sequences = calibration_sequences(resolved.chunks, tokenizer, recipe.calibration, golden)
         exported = outputs["reference"].folder if "reference" in after else None
         facts = engine.quantize(merged / "checkpoint", quantization.spec, sequences, out, progress, exported)
         return {"quantized": facts, "calibration_sha256": digest_of(sequences) if calibrated else None}
 
-    sources = {"sources": chunks_digest(resolved.chunks), "prompt": PROMPT.digest}
+    sources = {
+        "sources": chunks_digest(resolved.chunks),
+        "golden": [question.model_dump(mode="json") for question in golden],
+        "prompt": PROMPT.digest,
+    }
     inputs = {
         "target": recipe.target,
         "quantization": quantization.effective(),

@@ -17,10 +17,13 @@ from slipstream import EnvironmentFault
 from slipstream.build.bundle import assemble, existing, keep_evaluation, manifest_of
 from slipstream.build.durable import DiskFull, explaining_full_disk, free_bytes, says_disk_full
 from slipstream.build.evaluation.record import Evaluation
+from slipstream.build.gates import require
 from slipstream.build.graph import Resolved, resolve, stages_of
 from slipstream.build.recipe import Recipe
 from slipstream.build.stages import Outputs, Planned, Stage, StageCache, StageRecord, Status
+from slipstream.build.widths import layer_widths
 from slipstream.engines.protocols import Progress
+from slipstream.engines.registry import target
 from slipstream.ensemble.bundle import Bundle, set_active
 from slipstream.ensemble.manifest import Manifest
 from slipstream.ensemble.prompt import PROMPT
@@ -84,11 +87,25 @@ class Pipeline:
         self._recipe, self._settings, self._watcher = recipe, settings, watcher
         self._cache = StageCache(settings.cache_dir / "stages")
         self._reports: list[StageReport] = []
+        self.evaluation: Evaluation | None = None
+        """What was measured, once it was; kept when a gate stops the build."""
+        self.outputs: dict[str, StageRecord] = {}
+        """The finished stages of the last `build`."""
+
+    def require_fit(self) -> None:
+        """Check the recipe's quantization against the base model, before any work.
+
+        Raises:
+            InputError: the engine family does not do it, or its groups do not divide the widths of the model's layers.
+            EnvironmentFault: the base model cannot be fetched.
+        """
+        self._check_quantization(self._resolve())
 
     def plan(self) -> PlanReport:
         """What `build` would do now; nothing but the references is touched."""
         resolved = self._resolve()
         planned = list(self._cache.plan(stages_of(self._recipe, resolved)))
+        self._check_missing(resolved, planned)
         outputs = {step.stage.name: step.record for step in planned if step.record is not None}
         manifest = self._manifest(resolved, outputs) if len(outputs) == len(planned) else None
         bundle = tuple(self._bundle_reasons(manifest, planned))
@@ -107,7 +124,8 @@ class Pipeline:
         """Make what is not there yet, and the bundle of it the active one unless told otherwise.
 
         Raises:
-            GateError: merged logits or embedder disagree with their originals; there is no bundle then.
+            GateError: merged logits or embedder disagree with their originals, or a gate of the recipe is not passed;
+                there is no bundle then.
             DiskFull: nothing half made is left.
             InputError, EnvironmentFault: a reference, the recipe or a library does not fit.
         """
@@ -120,14 +138,19 @@ class Pipeline:
         resolved = self._resolve()
         self._cache.sweep()
         stages = {stage.name: stage for stage in stages_of(self._recipe, resolved)}
-        self._require_room(list(stages.values()))
-        outputs: dict[str, StageRecord] = {}
+        planned = list(self._cache.plan(list(stages.values())))
+        self._check_missing(resolved, planned)
+        self._require_room(planned)
+        outputs = self.outputs = {}
         for stage in stages.values():
             outputs[stage.name] = self._run(stage, stages, outputs)
+        self.evaluation = self._evaluation(outputs)
+        if self.evaluation is not None:
+            require(self.evaluation.gates)
         bundle = self._bundle(resolved, stages, outputs)
         if activate:
             set_active(self._settings.bundles_dir, bundle.manifest.id)
-        return BuildReport(bundle, Evaluation.of(outputs), tuple(self._reports), perf_counter() - started)
+        return BuildReport(bundle, self.evaluation, tuple(self._reports), perf_counter() - started)
 
     def _require_home(self) -> None:
         root = self._settings.root
@@ -150,9 +173,20 @@ class Pipeline:
             self._recipe, resolved.base, resolved.adapter, resolved.embedder, outputs, resolved.embedder_adapter
         )
 
-    def _require_room(self, stages: Sequence[Stage]) -> None:
+    def _evaluation(self, outputs: Outputs) -> Evaluation | None:
+        return Evaluation.of(outputs, self._recipe.gates)
+
+    def _check_missing(self, resolved: Resolved, planned: Sequence[Planned]) -> None:
+        """What is quantized already did fit; reading a base model's header takes a second."""
+        if any(step.record is None for step in planned if step.stage.name == "quantize"):
+            self._check_quantization(resolved)
+
+    def _check_quantization(self, resolved: Resolved) -> None:
+        target(self._recipe.target).check_quantization(self._recipe.quantization.spec, layer_widths(resolved.base))
+
+    def _require_room(self, planned: Sequence[Planned]) -> None:
         """Refuse before the first minute of work what would fail after the last."""
-        missing = [step.stage for step in self._cache.plan(stages) if step.record is None]
+        missing = [step.stage for step in planned if step.record is None]
         needed_bytes = sum(stage.needed_bytes for stage in missing)
         # The bundle is a copy of the engine and the embedder.
         needed_bytes += sum(stage.needed_bytes for stage in missing if stage.name in ("compile", "embedder"))
@@ -174,7 +208,7 @@ class Pipeline:
             outputs[name] = self._run(stages[name], stages, outputs)
 
     def _bundle(self, resolved: Resolved, stages: Mapping[str, Stage], outputs: dict[str, StageRecord]) -> Bundle:
-        manifest, measured = self._manifest(resolved, outputs), Evaluation.of(outputs)
+        manifest, measured = self._manifest(resolved, outputs), self.evaluation
         found = existing(self._settings.bundles_dir, manifest)
         if found is not None:
             if measured is not None:

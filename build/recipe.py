@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from reprlib import Repr
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from slipstream import InputError
+from slipstream.build.gates import Gates
 from slipstream.build.options import (
     Calibration,
     DraftOptions,
@@ -23,6 +24,7 @@ from slipstream.build.options import (
     Section,
 )
 from slipstream.build.strict_yaml import YAMLError, load_strict, one_line
+from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
 from slipstream.ensemble.manifest import ServingOptions
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -54,10 +56,12 @@ class Recipe(Section):
     merge: MergeOptions = MergeOptions()
     quantization: Quantization = Quantization()
     calibration: Calibration = Calibration()
-    target: Literal["openvino"] = "openvino"
+    target: Literal["openvino", "tensorrt_llm"] = "openvino"
+    tensorrt_llm: TensorRtLlmOptions | None = None
     draft: DraftOptions = DraftOptions()
     embedder: EmbedderOptions = EmbedderOptions()
     evaluation: EvaluationOptions | None = EvaluationOptions()
+    gates: Gates = Gates()
     serving: ServingOptions = ServingOptions()
 
     @field_validator("draft", mode="before")
@@ -65,6 +69,25 @@ class Recipe(Section):
     def _draft_by_its_method(cls, given: Any) -> Any:
         """``draft: auto`` is short for ``draft: {method: auto}``."""
         return {"method": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _gates_are_measured(self) -> Self:
+        """A gate on what nothing measures would stop every build, after all of its work."""
+        of_golden = {"min_golden_pass_rate", "min_citation_validity"}
+        demanded = {name for name in self.gates.model_fields_set if getattr(self.gates, name) is not None}
+        if demanded and self.evaluation is None:
+            raise ValueError(f"gates.{min(demanded)} needs an evaluation; write evaluation: {{}} or remove the gate")
+        if self.evaluation is not None and self.evaluation.golden is None and demanded & of_golden:
+            raise ValueError(f"gates.{min(demanded & of_golden)} needs a golden set; name one in evaluation.golden")
+        return self
+
+    @model_validator(mode="after")
+    def _target_has_its_section(self) -> Self:
+        if (self.target == "tensorrt_llm") != (self.tensorrt_llm is not None):
+            raise ValueError("target: tensorrt_llm and a section tensorrt_llm belong together")
+        if self.target == "openvino" and self.quantization.method == "fp8":
+            raise ValueError("quantization.method: fp8 needs target: tensorrt_llm; a CPU has no 8-bit floats")
+        return self
 
     def release_name(self, base_slug: str, prompt_id: str) -> str:
         """``production-v0.1-smollm2-135m-awq-p1``: channel, version, base model, quantization, prompt."""

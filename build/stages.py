@@ -260,13 +260,25 @@ def code_digests(*modules: str) -> dict[str, str]:
     """sha256 of our own modules' sources: what a stage does is an input of it as well."""
     specs = {module: importlib.util.find_spec(f"slipstream.{module}") for module in modules}
     return {
-        module: sha256(Path(spec.origin).read_bytes()).hexdigest()
+        module: _sha256(Path(spec.origin))
         for module, spec in specs.items()
         if spec is not None and spec.origin is not None
     }
 
 
+def package_digest(package: str) -> str:
+    """sha256 over the sources of all our modules in ``package`` and below: for what works by many of them."""
+    spec = importlib.util.find_spec(f"slipstream.{package}")
+    assert spec is not None and spec.origin is not None  # noqa: PT018, S101  # one of our own
+    root = Path(spec.origin).parent
+    return digest_of([[path.relative_to(root).as_posix(), _sha256(path)] for path in sorted(root.rglob("*.py"))])
+
+
+def _sha256(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
 __all__ = [
     "LibraryMissing", "Planned", "Stage", "StageCache", "StageRecord", "Status", "changes", "code_digests", "digest_of",
-    "library_versions", "stage_digest",
+    "library_versions", "package_digest", "stage_digest",
 ]  # fmt: skip

@@ -75,6 +75,17 @@ class Target(Protocol):
         """Versions of every library that shapes the output; part of a stage's cache key."""
         ...
 
+    def check_quantization(self, spec: QuantizationSpec, widths: Sequence[int]) -> None:
+        """Refuse, before there is a checkpoint, what `quantize` would refuse.
+
+        Args:
+            widths: distinct input widths of the linear layers inside the base model's blocks.
+
+        Raises:
+            InputError: this family does not do ``spec``, or its groups do not divide the widths.
+        """
+        ...
+
     def quantize(
         self,
         checkpoint: Path,

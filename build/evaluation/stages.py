@@ -1,15 +1,17 @@
 """The stages of a build that measure what it made; each is kept by its inputs as every stage is."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from slipstream.build.calibration import chunks_digest, serving_prompts
+from slipstream.build.calibration import chunks_digest, serving_prompts, source_chunks
+from slipstream.build.evaluation.golden import answers_stage, baseline_stage, contexts_stage, golden_stage
 from slipstream.build.evaluation.quality import quality
-from slipstream.build.evaluation.speed import OUTPUT_TOKENS, measure, prompts_needed
-from slipstream.build.evaluation.texts import HeldOut
+from slipstream.build.evaluation.speed import OUTPUT_TOKENS, Speed, measure, prompts_needed
+from slipstream.build.evaluation.texts import HeldOut, held_out
+from slipstream.build.golden.questions import GoldenSet, check_spans, load_golden
 from slipstream.build.options import EvaluationOptions
 from slipstream.build.recipe import Recipe
 from slipstream.build.stages import Outputs, Stage, code_digests, library_versions
@@ -20,17 +22,56 @@ from slipstream.ensemble.prompt import PROMPT
 from slipstream.ensemble.retrieval.store import Chunk
 from slipstream.ensemble.tokenizer import ChatTokenizer
 
-EVALUATION_STAGES = ("quality", "speed")
-
 _AROUND_TOKENS = 256
 """System words, question and headings, beside the contexts of a prompt."""
 
 
-def evaluation_stages(recipe: Recipe, chunks: Sequence[Chunk], texts: HeldOut | None) -> list[Stage]:
-    """Those of `EVALUATION_STAGES`; none for a recipe without an evaluation."""
-    if recipe.evaluation is None or texts is None:
+@dataclass(frozen=True)
+class Material:
+    """What an engine is measured on: held-out text, and golden questions over sources with that digest."""
+
+    texts: HeldOut
+    golden: GoldenSet | None
+    golden_sources_sha256: str
+
+
+def read_material(recipe: Recipe, calibrated: Sequence[Chunk]) -> Material | None:
+    """What ``recipe`` names to be measured on; None if it has no evaluation.
+
+    Raises:
+        NotHeldOut: a source of text is calibrated on as well.
+        GoldenNotFound, GoldenInvalid, GoldenOutdated, SourceNotFound: the golden set is none, or about other sources.
+    """
+    options = recipe.evaluation
+    if options is None:
+        return None
+    texts = held_out(options, recipe.calibration.sources, (chunk.text for chunk in calibrated))
+    if options.golden is None:
+        return Material(texts, None, "")
+    golden = load_golden(options.golden)
+    check_spans(golden)
+    same = list(golden.sources) == recipe.calibration.sources
+    chunks = calibrated if same else source_chunks(golden.sources)
+    return Material(texts, golden, chunks_digest(chunks))
+
+
+def evaluation_names(recipe: Recipe) -> tuple[str, ...]:
+    """The stages of `evaluation_stages`, in order."""
+    if recipe.evaluation is None:
+        return ()
+    golden = ("contexts", "baseline", "answers", "golden") if recipe.evaluation.golden is not None else ()
+    return ("quality", *golden, "speed")
+
+
+def evaluation_stages(recipe: Recipe, chunks: Sequence[Chunk], material: Material | None) -> list[Stage]:
+    """What measures the engine of ``recipe``; nothing without material."""
+    if recipe.evaluation is None or material is None:
         return []
-    return [_quality(recipe, recipe.evaluation, texts), _speed(recipe, chunks)]
+    golden: list[Stage] = []
+    if material.golden is not None:
+        contexts = contexts_stage(recipe, material.golden, material.golden_sources_sha256)
+        golden = [contexts, baseline_stage(recipe), answers_stage(recipe), golden_stage()]
+    return [_quality(recipe, recipe.evaluation, material.texts), *golden, _speed(recipe, chunks)]
 
 
 def _quality(recipe: Recipe, options: EvaluationOptions, texts: HeldOut) -> Stage:
@@ -60,15 +101,9 @@ def _speed(recipe: Recipe, chunks: Sequence[Chunk]) -> Stage:
     serving, calibration = recipe.serving, recipe.calibration
 
     def work(outputs: Outputs, out: Path, progress: Progress) -> dict[str, Any]:
-        tokenizer = ChatTokenizer(outputs["merge"].folder / "tokenizer")
-        limit = serving.context_tokens + _AROUND_TOKENS
-        prompts = serving_prompts(chunks, tokenizer, prompts_needed(), limit, calibration.seed)
-        options = RuntimeOptions(serving.max_concurrency, serving.kv_cache_bytes)
-
-        def load() -> Runtime:
-            return runtime(recipe.target, outputs["compile"].folder, options)
-
-        return asdict(measure({"engine": load}, prompts, progress)["engine"])
+        engines: dict[str, Path] = {recipe.target: outputs["compile"].folder}
+        tokenizer = outputs["merge"].folder / "tokenizer"
+        return asdict(speeds(recipe, engines, chunks, tokenizer, progress)[recipe.target])
 
     host = probe_host()
     inputs = {
@@ -82,4 +117,19 @@ def _speed(recipe: Recipe, chunks: Sequence[Chunk]) -> Stage:
     return Stage("speed", inputs, work, after=("merge", "compile"))
 
 
-__all__ = ["EVALUATION_STAGES", "evaluation_stages"]
+def speeds(
+    recipe: Recipe, engines: Mapping[str, Path], chunks: Sequence[Chunk], tokenizer: Path, progress: Progress
+) -> dict[str, Speed]:
+    """How fast each of ``engines`` (compiled folders, by name) serves prompts made of ``chunks``, taking turns."""
+    serving = recipe.serving
+    limit = serving.context_tokens + _AROUND_TOKENS
+    prompts = serving_prompts(chunks, ChatTokenizer(tokenizer), prompts_needed(), limit, recipe.calibration.seed)
+    options = RuntimeOptions(serving.max_concurrency, serving.kv_cache_bytes)
+
+    def loader(folder: Path) -> Callable[[], Runtime]:
+        return lambda: runtime(recipe.target, folder, options)
+
+    return measure({name: loader(folder) for name, folder in engines.items()}, prompts, progress)
+
+
+__all__ = ["Material", "evaluation_names", "evaluation_stages", "read_material", "speeds"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slipstream import InputError
+from slipstream.engines.grouping import is_grouped, require_group_size
 from slipstream.engines.openvino.telemetry import switch_off_telemetry
 from slipstream.engines.protocols import Progress, QuantizationSpec
 
@@ -29,20 +30,16 @@ _PASSES = {
 }
 
 
-class GroupSizeMismatch(InputError):
-    """The group size does not divide the input width of a layer that would be quantized."""
-
-
 class UnsupportedSpec(InputError):
     """A quantization that this target does not do."""
 
 
-def check_spec(checkpoint: Path, spec: QuantizationSpec, calibration: Sequence[Sequence[int]]) -> None:
-    """Refuse what would fail after minutes of work.
+def check_spec(spec: QuantizationSpec, widths: Sequence[int]) -> None:
+    """Refuse what would fail after minutes of work; see `Target.check_quantization`.
 
     Raises:
-        UnsupportedSpec: bits other than 4, 8-bit floats, or nothing to calibrate on.
-        GroupSizeMismatch: naming the widths and the sizes that would fit.
+        UnsupportedSpec: bits other than 4, or 8-bit floats.
+        GroupSizeMismatch: see `require_group_size`.
     """
     if spec.method == "none":
         return
@@ -50,16 +47,16 @@ def check_spec(checkpoint: Path, spec: QuantizationSpec, calibration: Sequence[S
         raise UnsupportedSpec("OpenVINO on a CPU has no 8-bit floats", "set method: awq, or target: tensorrt_llm")
     if spec.bits != 4:
         raise UnsupportedSpec(f"{spec.method} stores 4 bits here, not {spec.bits}", "set bits: 4, or method: none")
-    if not any(calibration):
+    require_group_size(widths, spec.group_size, "the checkpoint")
+
+
+def require_calibration(spec: QuantizationSpec, calibration: Sequence[Sequence[int]]) -> None:
+    """
+    Raises:
+        UnsupportedSpec: ``spec`` observes activations, and there is nothing to observe them on.
+    """
+    if spec.method != "none" and not any(calibration):
         raise UnsupportedSpec(f"{spec.method} needs calibration text; there is none", "set calibration in the recipe")
-    widths = quantized_widths(checkpoint)
-    if spec.group_size < 1 or any(width % spec.group_size for width in widths):
-        fitting = [size for size in (256, 128, 64, 32, 16) if all(width % size == 0 for width in widths)]
-        raise GroupSizeMismatch(
-            f"group size {spec.group_size} does not divide every input width of the checkpoint "
-            f"({', '.join(map(str, widths))})",
-            f"set group_size to one of: {', '.join(map(str, fitting)) or 'none fits; use method: none'}",
-        )
 
 
 def quantized_widths(checkpoint: Path) -> list[int]:
@@ -74,7 +71,7 @@ def quantized_widths(checkpoint: Path) -> list[int]:
         with safe_open(str(file), framework="numpy") as tensors:
             for name in tensors.keys():  # noqa: SIM118  # not a mapping
                 shape = tensors.get_slice(name).get_shape()
-                if len(shape) == 2 and "embed" not in name and not name.startswith("lm_head"):
+                if len(shape) == 2 and is_grouped(name):
                     widths.add(shape[1])
     return sorted(widths)
 

@@ -23,6 +23,8 @@ from slipstream.engines.openvino.quantization import (
     export,
     four_bit_share,
     name_by_position,
+    quantized_widths,
+    require_calibration,
 )
 from slipstream.engines.openvino.telemetry import switch_off_telemetry
 from slipstream.engines.protocols import (
@@ -56,6 +58,14 @@ class OpenVinoTarget:
     def versions(self) -> dict[str, str]:
         return {library: version(library) for library in _LIBRARIES}
 
+    def check_quantization(self, spec: QuantizationSpec, widths: Sequence[int]) -> None:
+        """See `Target.check_quantization`.
+
+        Raises:
+            GroupSizeMismatch, UnsupportedSpec: 4 bits in groups that divide every width is what there is.
+        """
+        check_spec(spec, widths)
+
     def quantize(
         self,
         checkpoint: Path,
@@ -72,7 +82,8 @@ class OpenVinoTarget:
         Raises:
             GroupSizeMismatch, UnsupportedSpec: before any work.
         """
-        check_spec(checkpoint, spec, calibration)
+        check_spec(spec, quantized_widths(checkpoint))
+        require_calibration(spec, calibration)
         switch_off_telemetry()
         import openvino
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from slipstream.engines.grouping import GroupSizeMismatch
 from slipstream.engines.openvino.quantization import (
-    GroupSizeMismatch,
     UnsupportedSpec,
     check_spec,
     evenly_spread,
     four_bit_share,
     quantized_widths,
+    require_calibration,
 )
 from slipstream.engines.openvino.target import OpenVinoTarget
 from slipstream.engines.protocols import QuantizationSpec
@@ -43,23 +44,23 @@ class TestRefusals:
     @pytest.mark.parametrize("group_size", [0, -1, 7, 100])
     def test_a_group_size_that_is_none_is_refused_too(self, checkpoint: Path, group_size: int) -> None:
         with pytest.raises(GroupSizeMismatch):
-            check_spec(checkpoint, QuantizationSpec(group_size=group_size), CALIBRATION)
+            check_spec(QuantizationSpec(group_size=group_size), quantized_widths(checkpoint))
 
     def test_a_width_that_no_size_divides_says_to_leave_it_unquantized(self, tmp_path: Path) -> None:
         odd = write_tiny_checkpoint(tmp_path, intermediate=100)
         with pytest.raises(GroupSizeMismatch) as refused:
-            check_spec(odd, QuantizationSpec(), CALIBRATION)
+            check_spec(QuantizationSpec(), quantized_widths(odd))
         assert "none fits; use method: none" in refused.value.remedy
-        check_spec(odd, QuantizationSpec(method="none"), [])
+        check_spec(QuantizationSpec(method="none"), quantized_widths(odd))
 
     def test_bits_other_than_four_are_refused(self, checkpoint: Path) -> None:
         with pytest.raises(UnsupportedSpec, match="4 bits here, not 8"):
-            check_spec(checkpoint, QuantizationSpec(bits=8), CALIBRATION)
+            check_spec(QuantizationSpec(bits=8), quantized_widths(checkpoint))
 
     @pytest.mark.parametrize("nothing", [[], [[]], [[], []]])
     def test_calibration_on_nothing_is_refused(self, checkpoint: Path, nothing: list[list[int]]) -> None:
         with pytest.raises(UnsupportedSpec, match="there is none"):
-            check_spec(checkpoint, QuantizationSpec(), nothing)
+            require_calibration(QuantizationSpec(), nothing)
 
 
 def test_the_widths_are_those_of_the_blocks_and_not_of_the_embedding(tmp_path: Path) -> None:
