@@ -74,7 +74,7 @@ $(VENV)/.installed-run: pyproject.toml constraints.txt
 	$(call install,serve$(comma)build,$@)
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
-	$(call install,serve$(comma)build$(comma)loadtest$(comma)distributed$(comma)dev,$@ $(VENV)/.installed-run)
+	$(call install,serve$(comma)build$(comma)tensorrt-llm$(comma)loadtest$(comma)distributed$(comma)dev,$@ $(VENV)/.installed-run)
 
 # mypy sees the repository root as the package `slipstream` through this link.
 .cache/typing/slipstream:
