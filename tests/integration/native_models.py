@@ -2,16 +2,36 @@
 
 import json
 import threading
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from slipstream.engines.protocols import GenerationRequest, RuntimeOptions, Sampling, TokenDelta
-from slipstream.engines.tensorrt_llm.runtime.bls import TARGET_MODEL, BlsRuntime
-from tests.engines.tensorrt_llm.conftest import DRAFT_TOKENS
 from tests.engines.tensorrt_llm.fake_pb_utils import BackendRefused, ToyNativeModel
-from tests.engines.tensorrt_llm.toy_model import ToyModel
+from tests.engines.tensorrt_llm.toy_model import DRAFT_TOKENS, ToyModel
+
+
+def keep_responses() -> None:
+    """Hold on to what is called, long enough for the stub to let go of it first.
+
+    The stub of Triton 24.10, which these tests run on, frees the last responses of a call on a thread of its own and
+    without Python's lock, and dies of it now and then; 24.12 takes the lock (python_backend, ``PbTensor::~PbTensor``).
+    """
+    import triton_python_backend_utils as pb_utils
+
+    original, kept = pb_utils.InferenceRequest, deque[Any](maxlen=256)
+
+    class Request:
+        def __init__(self, **arguments: Any) -> None:
+            self._request = original(**arguments)
+
+        def exec(self, *, decoupled: bool) -> Any:
+            kept.append(self._request.exec(decoupled=decoupled))
+            return kept[-1]
+
+    pb_utils.InferenceRequest = Request
 
 
 class NativeStandIn:
@@ -19,7 +39,7 @@ class NativeStandIn:
 
     def initialize(self, args: dict[str, str]) -> None:
         config = (Path(args["model_repository"]) / "native.pbtxt").read_text(encoding="utf-8")
-        is_target = args["model_name"] == TARGET_MODEL
+        is_target = args["model_name"] == "tensorrt_llm"
         toy = ToyModel() if is_target else ToyModel(weights=1, agreement=0.8)
         self._model = ToyNativeModel(config, toy, DRAFT_TOKENS if is_target else 0)
 
@@ -32,13 +52,18 @@ class NativeStandIn:
     def _answer(self, request_id: str, tensors: dict[str, Any], sender: Any) -> None:
         import triton_python_backend_utils as pb_utils
 
+        final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
         try:
+            responses = list[Any]()
             for outputs in self._model.execute(request_id, tensors):
-                if outputs:
-                    sender.send(pb_utils.InferenceResponse([pb_utils.Tensor(*output) for output in outputs.items()]))
+                for (
+                    response
+                ) in responses:  # one behind, so that the last one carries the flag, as the native one's does
+                    sender.send(response)
+                responses = [pb_utils.InferenceResponse([pb_utils.Tensor(*output) for output in outputs.items()])]
+            sender.send(responses[0], flags=final)
         except (BackendRefused, ValueError) as error:
-            sender.send(pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error))))
-        sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            sender.send(pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error))), flags=final)
 
 
 class Asker:
@@ -48,6 +73,9 @@ class Asker:
     """
 
     def initialize(self, args: dict[str, str]) -> None:
+        from slipstream.engines.tensorrt_llm.runtime.bls import BlsRuntime
+
+        keep_responses()
         engine = Path(args["model_repository"]) / "engine"
         options = RuntimeOptions(max_concurrency=4, tokenizer=engine / "target" / "tokenizer.json")
         self._runtime = BlsRuntime(engine, options)

@@ -79,13 +79,15 @@ class Server:
         prefix = f"slipstream-{os.getpid()}-bls-{kind}-"
         env = {**environment(installation, Settings(home=folder)), "PYTHONPATH": str(ROOT)}
         self.log = folder / "triton.log"
-        self.process = TritonProcess(command(installation, models, backends, ports, prefix), env, self.log, prefix)
+        patience = "--backend-config=python,stub-timeout-seconds=120"  # 30 by default, on a machine with other work
+        arguments = [*command(installation, models, backends, ports, prefix), patience]
+        self.process = TritonProcess(arguments, env, self.log, prefix)
         self._wait(f"http://127.0.0.1:{ports.http}/v2/health/ready")
         self.address = f"127.0.0.1:{ports.grpc}"
         self.metrics_url = f"http://127.0.0.1:{ports.metrics}/metrics"
 
     def _wait(self, url: str) -> None:
-        deadline = monotonic() + 60
+        deadline = monotonic() + 180
         while monotonic() < deadline and self.process.exit_code() is None:
             try:
                 if httpx.get(url, timeout=2).status_code == 200:
@@ -209,6 +211,9 @@ def generating(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         shutil.rmtree(models / name)
     for name in ("tensorrt_llm", "tensorrt_llm_draft"):
         stand_in(models / name)
+    model = models / "generator" / "1" / "model.py"
+    patch = "from tests.integration.native_models import keep_responses\n\nkeep_responses()\n"
+    model.write_text(model.read_text() + patch)
     started = Server(models)
     yield started
     started.process.stop()

@@ -13,9 +13,8 @@ from slipstream.engines.tensorrt_llm.runtime.served import ServedEngine
 from slipstream.ensemble.triton.tensorrt_llm_graph import native_models, render_native
 from tests.engines.tensorrt_llm import fake_llm, fake_pb_utils
 from tests.engines.tensorrt_llm.fake_pb_utils import ToyNativeModel
-from tests.engines.tensorrt_llm.toy_model import ENDS, VOCABULARY, ToyModel
+from tests.engines.tensorrt_llm.toy_model import DRAFT_TOKENS, ENDS, VOCABULARY, ToyModel
 
-DRAFT_TOKENS = 4
 Serve = Callable[..., Runtime]
 
 

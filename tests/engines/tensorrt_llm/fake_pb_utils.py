@@ -11,14 +11,16 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
 from tests.engines.tensorrt_llm.toy_model import Picking, ToyModel, literal_of
+
+if TYPE_CHECKING:
+    import pytest
 
 STEP_S = 0.0005
 LOOKAHEAD_COUNTS = (30, 12)
@@ -244,7 +246,7 @@ class TritonModelException(Exception):
 _models: dict[str, ToyNativeModel] = {}
 
 
-def install(monkeypatch: pytest.MonkeyPatch, models: Mapping[str, ToyNativeModel]) -> None:
+def install(monkeypatch: "pytest.MonkeyPatch", models: Mapping[str, ToyNativeModel]) -> None:
     """Have ``import triton_python_backend_utils`` find the fake, in a server with ``models``."""
     module = ModuleType("triton_python_backend_utils")
     for kind in (Tensor, InferenceRequest, InferenceResponse, TritonModelException):

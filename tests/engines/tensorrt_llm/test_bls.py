@@ -13,10 +13,10 @@ from slipstream.engines.tensorrt_llm.runtime.bls import DRAFT_MODEL, TARGET_MODE
 from slipstream.engines.tensorrt_llm.runtime.sampling import native_tensors
 from slipstream.engines.tensorrt_llm.runtime.served import EngineUnreadable
 from tests.engines.tensorrt_llm import fake_pb_utils
-from tests.engines.tensorrt_llm.conftest import DRAFT_TOKENS, SPECULATIONS, served_engine, toy_models, write_engine
+from tests.engines.tensorrt_llm.conftest import SPECULATIONS, served_engine, toy_models, write_engine
 from tests.engines.tensorrt_llm.fake_pb_utils import ToyNativeModel
 from tests.engines.tensorrt_llm.test_runtimes import PROMPT, ask, greedy
-from tests.engines.tensorrt_llm.toy_model import ENDING, ToyModel
+from tests.engines.tensorrt_llm.toy_model import DRAFT_TOKENS, ENDING, ToyModel
 
 DRAFT = SPECULATIONS["bls-draft"]
 

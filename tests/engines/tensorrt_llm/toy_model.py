@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 VOCABULARY = 64
+DRAFT_TOKENS = 4
 ENDS = (2, 3)
 ENDING = 9
 """A prompt that begins with it ends, at the first position that 40 divides, with the first or the second end token."""
