@@ -40,6 +40,16 @@ from tests.integration.conftest import free_port
 pytestmark = pytest.mark.integration
 
 ASKER = Model("asker", "python", (Tensor("asked", "BYTES"),), (Tensor("told", "BYTES"),), decoupled=True)
+KEEPING_GENERATOR = """
+from slipstream.ensemble.triton.generator_model import GeneratorModel
+from tests.integration.native_models import keep_responses
+
+
+class TritonPythonModel(GeneratorModel):
+    def initialize(self, args):
+        keep_responses()
+        super().initialize(args)
+"""
 _numbers = count()
 
 
@@ -211,9 +221,7 @@ def generating(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         shutil.rmtree(models / name)
     for name in ("tensorrt_llm", "tensorrt_llm_draft"):
         stand_in(models / name)
-    model = models / "generator" / "1" / "model.py"
-    patch = "from tests.integration.native_models import keep_responses\n\nkeep_responses()\n"
-    model.write_text(model.read_text() + patch)
+    (models / "generator" / "1" / "model.py").write_text(KEEPING_GENERATOR)
     started = Server(models)
     yield started
     started.process.stop()
