@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Train a LoRA that makes the embedder find code.",
     ),
     "register": ("slipstream.build.training.commands", "register", "Register a LoRA adapter in MLflow."),
+    "promote": ("slipstream.build.promotion.commands", "promote", "Put an adapter into production if it is better."),
+    "rollback": ("slipstream.build.promotion.commands", "rollback", "Undo the last promotion."),
     "index": ("slipstream.ensemble.retrieval.index_command", "index", "Index source trees into a collection."),
     "search": ("slipstream.ensemble.retrieval.search_command", "search", "Search a collection from the shell."),
     "evaluate-search": (
