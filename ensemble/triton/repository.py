@@ -34,6 +34,16 @@ def write_repository(bundle: Bundle, folder: Path, embedder_backend: EmbedderBac
     return folder
 
 
+def backend_environment(bundle: Bundle) -> dict[str, str]:
+    """What ``bundle``'s engine needs in the environment of the Triton that loads it."""
+    if bundle.manifest.engine.target != "tensorrt_llm":
+        return {}
+    from slipstream.engines.tensorrt_llm.runtime.served import ServedEngine
+    from slipstream.ensemble.triton.tensorrt_llm_graph import orchestration
+
+    return orchestration(ServedEngine.read(bundle.engine_dir))
+
+
 def _write_version(model: Model, version: Path, bundle: Bundle) -> None:
     if model.backend == "python":
         shutil.copyfile(_SOURCES / model.name / "1" / "model.py", version / "model.py")

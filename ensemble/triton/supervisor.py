@@ -24,7 +24,7 @@ from slipstream.ensemble.triton.process import (
     environment,
     remove_regions_of_the_dead,
 )
-from slipstream.ensemble.triton.repository import write_repository
+from slipstream.ensemble.triton.repository import backend_environment, write_repository
 from slipstream.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -113,7 +113,7 @@ class Supervisor:
             raise _unwritable(error, self._settings.repository_dir) from error
         prefix = f"slipstream-{os.getpid()}-{self._ports.grpc}-"
         arguments = command(installation, repository, backends, self._ports, prefix)
-        env = environment(installation, self._settings, self._seal)
+        env = environment(installation, self._settings, self._seal) | backend_environment(self._bundle)
         self._set_state("starting")
         self._thread = threading.Thread(target=self._run, args=(arguments, env, prefix), name="supervisor", daemon=True)
         self._thread.start()

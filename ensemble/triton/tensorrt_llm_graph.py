@@ -82,7 +82,8 @@ def render_native(model: NativeModel) -> str:
 
 def orchestration(engine: ServedEngine) -> dict[str, str]:
     """What the environment of Triton needs: several GPUs are driven by workers that the backend starts itself."""
-    return {"TRTLLM_ORCHESTRATOR": "1"} if engine.options.tensor_parallel > 1 else {}
+    options = engine.options
+    return {"TRTLLM_ORCHESTRATOR": "1"} if options.mode == "engine" and options.tensor_parallel > 1 else {}
 
 
 def check_model_config(config: Any) -> None:

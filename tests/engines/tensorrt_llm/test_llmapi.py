@@ -9,15 +9,30 @@ import pytest
 
 from slipstream.engines.protocols import RuntimeOptions
 from slipstream.engines.tensorrt_llm.contract import ContractViolation
+from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
 from slipstream.engines.tensorrt_llm.runtime import llmapi
 from slipstream.engines.tensorrt_llm.runtime.llm_arguments import llm_arguments
 from slipstream.engines.tensorrt_llm.runtime.llmapi import EngineNotLoaded, LlmApiRuntime
 from slipstream.engines.tensorrt_llm.runtime.served import EngineUnreadable, ServedEngine
+from slipstream.engines.tensorrt_llm.serving import served_engine as built_engine
+from slipstream.engines.tensorrt_llm.shapes import ModelShape
 from tests.engines.tensorrt_llm import fake_llm
 from tests.engines.tensorrt_llm.conftest import served_engine, write_engine
 from tests.engines.tensorrt_llm.fake_llm import LLM
 from tests.engines.tensorrt_llm.test_runtimes import PROMPT, ask, greedy, until
 
+SHAPE = ModelShape(
+    architectures=("LlamaForCausalLM",),
+    model_type="llama",
+    vocab_size=64,
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    head_dim=32,
+    max_position_embeddings=16384,
+)
 ARGUMENTS: dict[str, Any] = {
     "tensor_parallel_size": 2,
     "max_batch_size": 4,
@@ -60,6 +75,23 @@ class TestArguments:
         assert made["guided_decoding_backend"] == "xgrammar"
         assert made["return_perf_metrics"] is made["enable_iter_perf_stats"] is True
         assert made.items() >= {name: ARGUMENTS[name] for name in ARGUMENTS}.items()
+
+    @pytest.mark.parametrize("method", ["none", "ngram", "draft_target", "eagle"])
+    def test_of_every_way_to_speculate_are_what_the_library_takes(
+        self, tmp_path: Path, options: RuntimeOptions, monkeypatch: pytest.MonkeyPatch, method: str
+    ) -> None:
+        draft = {"draft_model": "hf:a/draft"} if method in ("draft_target", "eagle") else {}
+        recipe = TensorRtLlmOptions.model_validate(
+            {"mode": "llmapi", "gpu": "h100", "speculative": {"method": method, **draft}}
+        )
+        write_engine(tmp_path, built_engine(recipe, SHAPE, SHAPE if draft else None, (2,)))
+        fake_llm.install(monkeypatch)
+        runtime = LlmApiRuntime(tmp_path, options)
+        assert len(ask(runtime, max_tokens=20).wait().tokens) == 20
+        runtime.close()
+        given = LLM.latest.arguments.get("speculative_config")
+        assert (given is None) is (method == "none")
+        assert (getattr(given, "speculative_model", None) == str(tmp_path / "draft")) is bool(draft)
 
     def test_without_grammars_no_tokenizer_is_loaded(self, tmp_path: Path) -> None:
         made = llm_arguments(tmp_path, engine(tmp_path), RuntimeOptions())

@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from slipstream.ensemble.bundle import Bundle
-from slipstream.ensemble.triton.repository import write_repository
+from slipstream.ensemble.triton.repository import backend_environment, write_repository
 from tests.engines.conftest import write_vocabulary
 from tests.engines.tensorrt_llm.conftest import SPECULATIONS, served_engine
 from tests.ensemble.triton.tensorrt_llm_bundles import write_bundle
@@ -50,6 +50,15 @@ def test_free_citations_need_no_tokenizer(tmp_path: Path) -> None:
     repository = write_repository(bundle(tmp_path / "b", serving={"citations": "free"}), tmp_path / "models")
     assert parameters(repository, "tensorrt_llm")["guided_decoding_backend"] == ""
     assert not list(repository.glob("*.json"))
+
+
+def test_an_engine_over_several_gpus_is_orchestrated(tmp_path: Path) -> None:
+    several = bundle(tmp_path / "several", tensor_parallel=2)
+    assert backend_environment(several) == {"TRTLLM_ORCHESTRATOR": "1"}
+    engine = several.manifest.engine.model_copy(update={"target": "openvino"})
+    other = Bundle(several.path, several.manifest.model_copy(update={"engine": engine}))
+    assert backend_environment(other) == {}
+    assert backend_environment(bundle(tmp_path / "inside", "llmapi", tensor_parallel=2)) == {}
 
 
 @pytest.mark.parametrize("target", ["tensorrt_llm", "openvino"])
