@@ -35,7 +35,7 @@ def read_limits(mounted: Path = Path("/sys/fs/cgroup"), of: Path = Path("/proc/s
 def _ancestors(root: Path, path: str) -> list[Path]:
     """The folders of a group and of those above it. A container may see its group as the root, under another path."""
     folder = root / path.strip("/")
-    if ".." in folder.parts or not folder.is_dir():
+    if not folder.is_dir():
         return [root]
     return [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]
 
