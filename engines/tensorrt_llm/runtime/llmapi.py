@@ -140,17 +140,19 @@ class LlmApiRuntime:
 
     async def _watch_statistics(self) -> None:
         """Read how full the KV cache is while there is anything to read; the library keeps the last thousand steps."""
-        while True:
-            await asyncio.sleep(STATISTICS_PERIOD_S)
-            if not self._results:
-                continue
-            try:
-                async for statistics in self._llm.get_stats_async(timeout=STATISTICS_PERIOD_S):
-                    cache = statistics.get("kvCacheStats") or {}
-                    if cache.get("maxNumBlocks"):
-                        self._cache_usage_ratio = cache["usedNumBlocks"] / cache["maxNumBlocks"]
-            except Exception as error:  # statistics are no reason to end
-                log.warning("engine.statistics_failed", error=repr(error))
+        try:
+            while True:
+                await asyncio.sleep(STATISTICS_PERIOD_S)
+                if self._results:
+                    await self._read_statistics()
+        except Exception as error:  # statistics are no reason to end
+            log.warning("engine.statistics_failed", error=repr(error))
+
+    async def _read_statistics(self) -> None:
+        async for statistics in self._llm.get_stats_async(timeout=STATISTICS_PERIOD_S):
+            cache = statistics.get("kvCacheStats") or {}
+            if cache.get("maxNumBlocks"):
+                self._cache_usage_ratio = cache["usedNumBlocks"] / cache["maxNumBlocks"]
 
 
 def _load(arguments: dict[str, Any]) -> Any:

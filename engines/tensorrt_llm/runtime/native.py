@@ -40,6 +40,11 @@ class NativeModel:
     def ask(self, request_id: str, tensors: Tensors) -> Iterator[Answer]:
         """The responses to ``tensors`` as they come; the thread waits for each.
 
+        The first comes with the call, so that a request that is not streamed never waits in the stub's iterator. A
+        thread that does keeps the iterator's lock while it waits for Python's, which in Triton 26.07 can block the stub
+        when the next response is there and another thread calls (python_backend, ``ResponseIterator::Next``). It takes
+        a reader that is a whole step late.
+
         Raises:
             BackendError: with what the backend said.
         """
