@@ -6,10 +6,11 @@ before.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from threading import Event
 from typing import Any, TextIO
 
 import httpx
@@ -85,24 +86,28 @@ def _measure(
     """Score ``tasks`` into ``known`` and ``file``; gives back what could not be read as a judgement."""
     failed: list[str] = []
     stopped: JudgeUnreachable | JudgeUnusable | None = None
+    ended = Event()  # and not cancelled futures: nobody who waits for those is told
+
+    def measured(task: _Task) -> JudgeScore | None:
+        return None if ended.is_set() else task.measure(model)
+
     with ThreadPoolExecutor(_REQUESTS, thread_name_prefix="judge") as pool:
-        futures = {pool.submit(task.measure, model): task for task in tasks}
+        futures = {pool.submit(measured, task): task for task in tasks}
         for number, future in enumerate(as_completed(futures)):
             task = futures[future]
             progress(number / len(futures), f"{task.metric} of {task.prompt.question.id}")
             try:
                 score = future.result()
-            except CancelledError:
-                continue
             except _NoJudgement as error:
                 failed.append(f"{task.metric} of {task.prompt.question.id}: {error}")
             except (JudgeUnreachable, JudgeUnusable) as error:  # no other task would fare better
                 stopped = stopped or error
-                pool.shutdown(wait=False, cancel_futures=True)
+                ended.set()
             else:
-                known[score.key] = score
-                file.write(score.model_dump_json() + "\n")
-                file.flush()
+                if score is not None:
+                    known[score.key] = score
+                    file.write(score.model_dump_json() + "\n")
+                    file.flush()
     if stopped is not None:
         raise stopped
     return failed
