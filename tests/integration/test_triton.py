@@ -24,10 +24,13 @@ from slipstream.api.triton import Piece, TritonClient
 from slipstream.api.triton.tensors import Sampling, rag_tensors
 from slipstream.ensemble.bundle import Bundle, find_bundle
 from slipstream.ensemble.contracts import GENERATOR, RAG, Evidence, SearchRequest, SearchResult
+from slipstream.ensemble.signing.keys import private_key, write_pair
+from slipstream.ensemble.signing.signature import sign
 from slipstream.ensemble.tokenizer import ChatTokenizer, EmbedderTokenizer
 from slipstream.ensemble.triton.claims import HomeInUse, PortTaken
 from slipstream.ensemble.triton.supervisor import Supervisor
 from slipstream.settings import Settings
+from tests.build.bundles import flip
 from tests.conftest import COLLECTION
 
 pytestmark = pytest.mark.integration
@@ -136,6 +139,26 @@ class TestRefusedBeforeAnythingStarts:
             assert supervisor.state == "failed"
             assert "generator" in supervisor.failure
             assert supervisor.pids() == []
+        finally:
+            supervisor.stop()
+
+    def test_a_bundle_that_changed_after_it_was_signed_is_refused_by_triton_itself(
+        self, bundle: Bundle, tmp_path: Path
+    ) -> None:
+        """As where Triton is started by hand, or started again by the supervisor: no server checked before it."""
+        public = write_pair(tmp_path / "release.pem", None)
+        changed = tmp_path / "bundle"
+        shutil.copytree(bundle.path, changed, copy_function=shutil.copyfile)
+        sign(Bundle.open(changed), private_key(tmp_path / "release.pem", lambda: None))
+        flip(changed / "engine" / "openvino_model.xml")
+        demands = {"verify_key": public.path, "require_signature": True}
+        settings = free_settings(tmp_path / "home").model_copy(update=demands)
+        supervisor = Supervisor(Bundle.open(changed), settings)
+        supervisor.start()
+        try:
+            assert not supervisor.wait_ready(60)
+            assert "engine/openvino_model.xml was changed" in supervisor.failure
+            assert "try: take the bundle again" in supervisor.failure
         finally:
             supervisor.stop()
 
