@@ -82,9 +82,10 @@ def stages_of(recipe: Recipe, resolved: Resolved) -> list[Stage]:
 
 
 def stage_names(recipe: Recipe) -> tuple[str, ...]:
-    """What a build of ``recipe`` goes through, in order, *resolve* and *bundle* included."""
+    """What a build of ``recipe`` goes through, in order, with *resolve*, *bundle* and *publish*."""
     made = ("merge", "reference", "quantize", "compile", "embedder")
-    return ("resolve", *made, *evaluation_names(recipe), "bundle")
+    published = () if recipe.adapter is None else ("publish",)
+    return ("resolve", *made, *evaluation_names(recipe), "bundle", *published)
 
 
 def _merge(recipe: Recipe, resolved: Resolved) -> Stage:

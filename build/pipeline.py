@@ -1,4 +1,5 @@
-"""The build: resolve → merge → quantize → compile → embedder → measure → bundle, each step only if its inputs changed.
+"""The build: resolve → merge → quantize → compile → embedder → measure → bundle → publish, each step only if its
+inputs changed.
 
 *resolve* always runs, for an alias may have moved; what it fetches is kept by reference. The stages after it are cached
 by the digest of their inputs (`slipstream.build.stages`), and the bundle is kept by its id.
@@ -19,7 +20,9 @@ from slipstream.build.durable import DiskFull, explaining_full_disk, free_bytes,
 from slipstream.build.evaluation.record import Evaluation
 from slipstream.build.gates import require
 from slipstream.build.graph import Resolved, resolve, stages_of
+from slipstream.build.promotion.bundles import register_bundle
 from slipstream.build.recipe import Recipe
+from slipstream.build.registry import Registry
 from slipstream.build.stages import Outputs, Planned, Stage, StageCache, StageRecord, Status
 from slipstream.build.widths import layer_widths
 from slipstream.engines.protocols import Progress
@@ -127,6 +130,7 @@ class Pipeline:
             GateError: merged logits or embedder disagree with their originals, or a gate of the recipe is not passed;
                 there is no bundle then.
             DiskFull: nothing half made is left.
+            RegistryUnavailable: the bundle is made and active, and the registry did not take it; build again later.
             InputError, EnvironmentFault: a reference, the recipe or a library does not fit.
         """
         with explaining_full_disk(self._settings.root, "the build"):
@@ -150,6 +154,7 @@ class Pipeline:
         bundle = self._bundle(resolved, stages, outputs)
         if activate:
             set_active(self._settings.bundles_dir, bundle.manifest.id)
+        self._publish(bundle)
         return BuildReport(bundle, self.evaluation, tuple(self._reports), perf_counter() - started)
 
     def _require_home(self) -> None:
@@ -219,6 +224,18 @@ class Pipeline:
         manifest = self._manifest(resolved, outputs)
         folder = self._settings.bundles_dir
         return self._watch("bundle", lambda progress: assemble(manifest, outputs, folder, progress, measured))
+
+    def _publish(self, bundle: Bundle) -> None:
+        """Make a bundle with an adapter a model version where the adapter is one."""
+        if self._recipe.adapter is None:
+            return
+
+        def work(progress: Progress) -> tuple[None, Status]:
+            progress(0.1, f"registering {bundle.manifest.release_name}")
+            registered = register_bundle(Registry(self._settings.registry_uri), bundle)
+            return None, "ran" if registered.is_new else "cached"
+
+        self._watch("publish", work)
 
     def _watch(self, stage: str, work: Callable[[Progress], tuple[T, Status]]) -> T:
         started = perf_counter()

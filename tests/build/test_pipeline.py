@@ -203,7 +203,7 @@ def promoted(home: Home, tmp_path: Path) -> str:
 def test_an_adapter_is_merged_and_named_in_the_lineage(home: Home, promoted: str, tmp_path: Path) -> None:
     report = home.build(adapter=promoted)
     assert {stage.stage for stage in report.stages if stage.status == "ran"} == {
-        "merge", "reference", "quantize", "compile", "quality", "speed", "bundle",
+        "merge", "reference", "quantize", "compile", "quality", "speed", "bundle", "publish",
     }  # fmt: skip
     lineage = report.bundle.manifest.lineage.adapter
     assert lineage is not None

@@ -171,3 +171,29 @@ def test_options_that_have_no_effect_are_no_input_of_a_stage() -> None:
 def test_every_known_key_is_its_own_nearest() -> None:
     for key in known_keys(Recipe):
         assert nearest_key(key) == key
+
+
+def test_a_draft_may_be_named_by_its_method_alone() -> None:
+    assert parse_recipe(MINIMAL + "draft: auto\n", "").draft.method == "auto"
+    assert parse_recipe(MINIMAL + "draft: {method: prompt_lookup, lengths: [3]}\n", "").draft.lengths == (3,)
+    assert "draft.method" in fault(MINIMAL + "draft: fastest\n").message
+    assert "each length once" in fault(MINIMAL + "draft: {lengths: [2, 2]}\n").message
+    assert "1 to 16" in fault(MINIMAL + "draft: {lengths: [0]}\n").message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("evaluation: null\ngates: {max_kl: 0.1}\n", "gates.max_kl needs an evaluation"),
+        ("evaluation: {golden: null}\ngates: {min_golden_pass_rate: 0.5}\n", "needs a golden set"),
+        ("quantization: {method: fp8}\n", "fp8 needs target: tensorrt_llm"),
+        ("target: tensorrt_llm\n", "belong together"),
+        ("evaluation: {goldn: null}\n", "the nearest known key is 'evaluation.golden'"),
+    ],
+)
+def test_what_could_only_fail_after_hours_is_refused_when_read(text: str, said: str) -> None:
+    assert said in fault(MINIMAL + text).message
+
+
+def test_a_build_that_measures_nothing_needs_no_gate() -> None:
+    assert parse_recipe(MINIMAL + "evaluation: null\n", "").evaluation is None

@@ -1,0 +1,54 @@
+"""Perplexity and divergence, against numbers worked out by hand and models whose distributions are known."""
+
+from collections.abc import Sequence
+from math import exp, log
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from slipstream.build.evaluation.likelihood import compare
+
+
+class Constant:
+    """A model that says the same of every next token."""
+
+    def __init__(self, *shares: float) -> None:
+        self._row = np.log(np.asarray(shares, dtype=np.float32))
+
+    def log_probs(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        return np.tile(self._row, (len(token_ids), 1))
+
+
+def silent(share: float) -> None:
+    pass
+
+
+def test_numbers_by_hand() -> None:
+    model, reference = Constant(0.5, 0.25, 0.25), Constant(0.25, 0.5, 0.25)
+    found = compare(model, reference, [[2, 0, 0, 1], [0, 1]], silent)  # predicted: 0, 0, 1 and 1
+    assert found.tokens == 4
+    assert found.perplexity == pytest.approx(exp(-(2 * log(0.5) + 2 * log(0.25)) / 4), rel=1e-5)
+    assert found.reference_perplexity == pytest.approx(exp(-(2 * log(0.25) + 2 * log(0.5)) / 4), rel=1e-5)
+    assert found.kl == pytest.approx(0.25 * log(0.25 / 0.5) + 0.5 * log(0.5 / 0.25), rel=1e-5)
+    assert found.top_agreement == 0
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    model = Constant(0.1, 0.7, 0.2)
+    found = compare(model, model, [[0, 1, 2, 1]], silent)
+    assert (found.kl, found.rise, found.top_agreement) == (0, 0, 1)
+
+
+@given(st.lists(st.floats(0.05, 1), min_size=3, max_size=3), st.lists(st.floats(0.05, 1), min_size=3, max_size=3))
+def test_divergence_is_never_negative(one: list[float], other: list[float]) -> None:
+    model, reference = (Constant(*(np.asarray(shares) / sum(shares))) for shares in (one, other))
+    assert compare(model, reference, [[0, 1, 2]], silent).kl >= 0
+
+
+def test_progress_goes_to_the_end() -> None:
+    shares: list[float] = []
+    compare(Constant(0.5, 0.5), Constant(0.5, 0.5), [[0, 1], [1, 0]], shares.append)
+    assert shares == [0.5, 1.0]
