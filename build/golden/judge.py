@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import BaseModel
 
 from slipstream import EnvironmentFault, InputError
 from slipstream.build.golden.deepeval_quietly import quieten_deepeval
@@ -25,6 +26,10 @@ class JudgeUnreachable(EnvironmentFault):
 
 class JudgeUnusable(EnvironmentFault):
     """The endpoint answers, and some of its answers are no judgement."""
+
+
+class NoJudgement(Exception):
+    """The model's words cannot be read as what a metric asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +89,31 @@ def judge_model(judge: Judge, client: httpx.Client) -> Any:
         def get_model_name(self) -> str:
             return judge.model
 
-        def generate(self, prompt: str) -> str:
-            return _ask(judge, client, prompt)
+        def generate(self, prompt: str, schema: type[BaseModel] | None = None) -> str | BaseModel:
+            text = _ask(judge, client, prompt)
+            return text if schema is None else _read(text, schema)
 
-        async def a_generate(self, prompt: str) -> str:
-            return self.generate(prompt)
+        async def a_generate(self, prompt: str, schema: type[BaseModel] | None = None) -> str | BaseModel:
+            return self.generate(prompt, schema)
 
     return Endpoint(judge.model)
+
+
+def _read(text: str, schema: type[BaseModel]) -> BaseModel:
+    """What a metric asked for, read strictly: of what it cannot read DeepEval itself makes a full score.
+
+    Raises:
+        NoJudgement: ``text`` holds no JSON of that ``schema``, or judges nothing.
+    """
+    from deepeval.metrics.utils import trimAndLoadJson
+
+    try:
+        read = schema.model_validate(trimAndLoadJson(text))
+    except ValueError as error:
+        raise NoJudgement(f"{text[:200]!r} is not what was asked for") from error
+    if getattr(read, "verdicts", None) == []:
+        raise NoJudgement(f"{text[:200]!r} holds no verdict")
+    return read
 
 
 def _ask(judge: Judge, client: httpx.Client, prompt: str) -> str:
@@ -125,5 +148,6 @@ def _ask(judge: Judge, client: httpx.Client, prompt: str) -> str:
 
 
 __all__ = [
-    "NO_JUDGE", "TIMEOUT", "Judge", "JudgeInvalid", "JudgeUnreachable", "JudgeUnusable", "judge_model", "judge_of",
+    "NO_JUDGE", "TIMEOUT", "Judge", "JudgeInvalid", "JudgeUnreachable", "JudgeUnusable", "NoJudgement", "judge_model",
+    "judge_of",
 ]  # fmt: skip

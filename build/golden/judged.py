@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from slipstream.build.golden.answers import GoldenAnswer, GoldenAnswers
 from slipstream.build.golden.contexts import GoldenPrompt
 from slipstream.build.golden.deepeval_quietly import quieten_deepeval
-from slipstream.build.golden.judge import TIMEOUT, Judge, JudgeUnreachable, JudgeUnusable, judge_model
+from slipstream.build.golden.judge import TIMEOUT, Judge, JudgeUnreachable, JudgeUnusable, NoJudgement, judge_model
 from slipstream.build.golden.metrics import case_of
 from slipstream.build.stages import digest_of
 from slipstream.engines.protocols import Progress
@@ -98,7 +98,7 @@ def _measure(
             progress(number / len(futures), f"{task.metric} of {task.prompt.question.id}")
             try:
                 score = future.result()
-            except _NoJudgement as error:
+            except NoJudgement as error:
                 failed.append(f"{task.metric} of {task.prompt.question.id}: {error}")
             except (JudgeUnreachable, JudgeUnusable) as error:  # no other task would fare better
                 stopped = stopped or error
@@ -111,10 +111,6 @@ def _measure(
     if stopped is not None:
         raise stopped
     return failed
-
-
-class _NoJudgement(Exception):
-    """The model's words cannot be read as what the metric asked for."""
 
 
 @dataclass(frozen=True)
@@ -141,10 +137,10 @@ class _Task:
             score = float(metric.measure(case_of(self.prompt, self.answer), _show_indicator=False))
             if not 0 <= score <= 1:
                 raise ValueError(f"a score of {score}")
-        except (JudgeUnreachable, JudgeUnusable):
+        except (JudgeUnreachable, JudgeUnusable, NoJudgement):
             raise
         except Exception as error:  # DeepEval raises whatever reading the model's words raises
-            raise _NoJudgement(f"{type(error).__name__}: {str(error)[:200]}") from error
+            raise NoJudgement(f"{type(error).__name__}: {str(error)[:200]}") from error
         name = self.prompt.question.id
         return JudgeScore(
             key=self.key, question_id=name, metric=self.metric, score=score, reason=str(metric.reason or "")

@@ -43,6 +43,17 @@ ANSWERS = [
 ]
 
 
+NONSENSE = [
+    "I think so.",
+    "",
+    '{"verdict',
+    '{"verdicts": "yes"}',
+    '{"verdicts": [{}]}',
+    '{"verdicts": []}',
+    verdicts("well, it depends"),
+]
+
+
 @pytest.fixture
 def fake() -> Iterator[FakeJudge]:
     with serving(FakeJudge(list(ANSWERS))) as judge:
@@ -108,7 +119,7 @@ class TestAJudge:
         with pytest.raises(JudgeUnusable, match="does not answer like OpenAI's chat completions"):
             judged(fake, tmp_path / "kept.jsonl")
 
-    @pytest.mark.parametrize("words", ["I think so.", "", '{"verdicts": "yes"}', '{"verdict', '{"verdicts": [{}]}'])
+    @pytest.mark.parametrize("words", NONSENSE)
     def test_whose_words_are_no_judgement_is_told_of_how_many(
         self, fake: FakeJudge, tmp_path: Path, words: str
     ) -> None:
@@ -121,7 +132,7 @@ class TestNothingIsLost:
     def test_of_what_was_judged_before_the_judge_failed(self, fake: FakeJudge, tmp_path: Path) -> None:
         kept = tmp_path / "kept.jsonl"
         fake.answers[0] = ("whether EACH claim contradicts", "no idea")
-        with pytest.raises(JudgeUnusable, match="kept") as caught:
+        with pytest.raises(JudgeUnusable, match="2 of 6") as caught:
             judged(fake, kept)
         assert str(kept) in caught.value.remedy
         fake.answers[0] = ANSWERS[0]
@@ -129,6 +140,18 @@ class TestNothingIsLost:
         report = judged(fake, kept)
         assert not [asked for asked in fake.prompts if "remotely useful" in asked or '"statements" key' in asked]
         assert len(report.scores) == 6
+
+    def test_of_what_was_judged_before_it_went_away(self, fake: FakeJudge, tmp_path: Path) -> None:
+        kept, answering = tmp_path / "kept.jsonl", fake.wrapped
+        # The judge goes when the second answer's relevancy is to be decided, after some of the others.
+        fake.wrapped = lambda content: (503, "") if content == ANSWERS[1][1] else answering(content)
+        with pytest.raises(JudgeUnreachable):
+            judged(fake, kept)
+        known = kept.read_text(encoding="utf-8").count("\n")
+        fake.wrapped = answering
+        fake.prompts.clear()
+        assert len(judged(fake, kept).scores) == 6
+        assert sum("'reason' key" in asked for asked in fake.prompts) == 6 - known
 
     def test_when_everything_is_known_nobody_is_asked(self, fake: FakeJudge, tmp_path: Path) -> None:
         first = judged(fake, tmp_path / "kept.jsonl")
