@@ -77,7 +77,7 @@ class Asker:
 
         keep_responses()
         engine = Path(args["model_repository"]) / "engine"
-        options = RuntimeOptions(max_concurrency=4, tokenizer=engine / "target" / "tokenizer.json")
+        options = RuntimeOptions(max_concurrency=4, tokenizer=engine / "tokenizer.json")
         self._runtime = BlsRuntime(engine, options)
 
     def execute(self, requests: list[Any]) -> None:

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from slipstream.engines.protocols import RuntimeOptions
 from slipstream.engines.tensorrt_llm.contract import check_llm_args
-from slipstream.engines.tensorrt_llm.runtime.served import DRAFT, TARGET, EngineUnreadable, ServedEngine
+from slipstream.engines.tensorrt_llm.runtime.served import DRAFT, TARGET, ServedEngine
 
 # The argument object of each key that is a section, and of each kind of speculation.
 _OBJECTS = {"kv_cache_config": "KvCacheConfig", "cuda_graph_config": "CudaGraphConfig"}
@@ -17,26 +16,26 @@ _SPECULATION = {
 }
 
 
-def llm_arguments(engine_dir: Path, engine: ServedEngine, options: RuntimeOptions) -> dict[str, Any]:
+def llm_arguments(engine_dir: Path, engine: ServedEngine, tokenizer_dir: Path | None) -> dict[str, Any]:
     """The arguments as plain data, checked against 1.2.1.
 
+    Args:
+        tokenizer_dir: what grammars are compiled for (see `write_tokenizer_folder`); None where there are none.
+
     Raises:
-        EngineUnreadable: grammars are wanted and the checkpoint carries no tokenizer.
         InputError: 1.2.1 has no such argument or takes no such value.
     """
-    model = engine_dir / TARGET
-    arguments: dict[str, Any] = {**engine.llm_arguments, "model": str(model), "enable_iter_perf_stats": True}
+    arguments: dict[str, Any] = {**engine.llm_arguments, "model": str(engine_dir / TARGET)}
+    arguments["enable_iter_perf_stats"] = True
     speculation = dict(arguments.get("speculative_config") or {})
     if "speculative_model" in speculation:
         arguments["speculative_config"] = {**speculation, "speculative_model": str(engine_dir / DRAFT)}
     if speculation:
         arguments["return_perf_metrics"] = True
-    if options.tokenizer is None:
+    if tokenizer_dir is None:
         arguments["skip_tokenizer_init"] = True
-    elif not (model / "tokenizer.json").exists():
-        raise EngineUnreadable(f"{model} has no tokenizer to compile grammars for", "slipstream build")
     else:
-        arguments["guided_decoding_backend"] = "xgrammar"
+        arguments |= {"tokenizer": str(tokenizer_dir), "guided_decoding_backend": "xgrammar"}
     check_llm_args(arguments)
     return arguments
 

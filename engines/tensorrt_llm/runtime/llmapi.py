@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import structlog
@@ -14,6 +15,7 @@ from slipstream.engines.tensorrt_llm.runtime.generations import Generations, Liv
 from slipstream.engines.tensorrt_llm.runtime.llm_arguments import as_objects, llm_arguments
 from slipstream.engines.tensorrt_llm.runtime.sampling import sampling_arguments
 from slipstream.engines.tensorrt_llm.runtime.served import ServedEngine
+from slipstream.engines.tensorrt_llm.runtime.tokenizer_info import write_tokenizer_folder
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +42,11 @@ class LlmApiRuntime:
     def __init__(self, engine_dir: Path, options: RuntimeOptions) -> None:
         self._engine = ServedEngine.read(engine_dir)
         self._generations = Generations(self._engine, has_grammars=options.tokenizer is not None)
-        self._llm = _load(llm_arguments(engine_dir, self._engine, options))
+        with ExitStack() as loading:
+            tokenizer_dir = _tokenizer_dir(loading, options.tokenizer, self._engine)
+            self._llm = _load(llm_arguments(engine_dir, self._engine, tokenizer_dir))
+            loading.callback(self._llm.shutdown)
+            self._loaded = loading.pop_all()
         self._slots = asyncio.Semaphore(min(options.max_concurrency, self._engine.options.max_batch_size))
         self._tasks: set[asyncio.Task[None]] = set()  # touched on the loop's thread only
         self._results: dict[Live, Any] = {}  # what the library returned for each; touched on the loop's thread only
@@ -71,7 +77,7 @@ class LlmApiRuntime:
         asyncio.run_coroutine_threadsafe(self._drain(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._llm.shutdown()
+        self._loaded.close()
 
     def _call(self, function: Any, live: Live) -> None:
         self._loop.call_soon_threadsafe(function, live)
@@ -153,6 +159,15 @@ class LlmApiRuntime:
             cache = statistics.get("kvCacheStats") or {}
             if cache.get("maxNumBlocks"):
                 self._cache_usage_ratio = cache["usedNumBlocks"] / cache["maxNumBlocks"]
+
+
+def _tokenizer_dir(loaded: ExitStack, tokenizer: Path | None, engine: ServedEngine) -> Path | None:
+    """A folder that stays while the engine is ``loaded``: the library's workers read it when they first need to."""
+    if tokenizer is None:
+        return None
+    folder = Path(loaded.enter_context(TemporaryDirectory(prefix="slipstream-tokenizer-")))
+    write_tokenizer_folder(tokenizer, engine, folder)
+    return folder
 
 
 def _load(arguments: dict[str, Any]) -> Any:

@@ -1,7 +1,7 @@
-"""What the C++ backend's XGrammar has to be told of a vocabulary: ``xgrammar_tokenizer_info.json``.
+"""What XGrammar has to be told of a vocabulary, in the form that each mode of TensorRT-LLM reads.
 
-NVIDIA makes the file with ``transformers`` and TensorRT-LLM (``generate_xgrammar_tokenizer_info.py``). Its three keys
-follow from a ``tokenizer.json`` alone.
+Both follow from a ``tokenizer.json``. NVIDIA makes the file of the C++ backend with ``transformers`` and TensorRT-LLM
+(``generate_xgrammar_tokenizer_info.py``); the LLM class loads a folder with ``transformers`` by itself.
 """
 
 import json
@@ -31,6 +31,30 @@ def write_tokenizer_info(tokenizer: Path, engine: ServedEngine, out: Path) -> No
         for added in told["added_tokens"]:
             pieces[added["id"]] = "" if added["special"] else added["content"]
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise EngineUnreadable(f"{tokenizer} is no tokenizer of this engine: {error!r}", "slipstream build") from error
+        raise _unreadable(tokenizer, error) from error
     info = {"encoded_vocab": pieces, "tokenizer_str": content, "stop_token_ids": list(engine.eos_token_ids)}
     out.write_text(json.dumps(info), encoding="utf-8")
+
+
+def write_tokenizer_folder(tokenizer: Path, engine: ServedEngine, out: Path) -> None:
+    """Write to the folder ``out`` what ``transformers`` needs to load ``tokenizer`` and to know its end token.
+
+    Raises:
+        EngineUnreadable: ``tokenizer`` is none, or of another model.
+    """
+    try:
+        content = tokenizer.read_text(encoding="utf-8")
+        added = {token["id"]: token["content"] for token in json.loads(content)["added_tokens"]}
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": added[engine.eos_token_ids[0]],
+            "clean_up_tokenization_spaces": False,
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(tokenizer, error) from error
+    (out / "tokenizer.json").write_text(content, encoding="utf-8")
+    (out / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def _unreadable(tokenizer: Path, error: Exception) -> EngineUnreadable:
+    return EngineUnreadable(f"{tokenizer} is no tokenizer of this engine: {error!r}", "slipstream build")

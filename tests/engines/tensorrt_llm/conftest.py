@@ -1,5 +1,6 @@
 """The runtimes of TensorRT-LLM over the fakes of what they drive, each made by a function of the same shape."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def write_engine(folder: Path, engine: ServedEngine) -> Path:
     for name in ("target", "draft"):
         (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / name / "config.json").write_text("{}")
-        (folder / name / "tokenizer.json").write_text("{}")
+    special = [{"id": token, "content": f"<|{token}|>", "special": True} for token in (0, *ENDS)]
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": special, "model": {"vocab": {}}}))
     engine.write(folder)
     return folder
 

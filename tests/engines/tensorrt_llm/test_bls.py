@@ -29,7 +29,7 @@ class Stand:
         self.models = toy_models(folder, engine, agreement)
         fake_pb_utils.install(monkeypatch, self.models)
         write_engine(folder, engine)
-        self.runtime = BlsRuntime(folder, RuntimeOptions(max_concurrency=4, tokenizer=folder / "target/tokenizer.json"))
+        self.runtime = BlsRuntime(folder, RuntimeOptions(max_concurrency=4, tokenizer=folder / "tokenizer.json"))
 
     @property
     def target(self) -> ToyNativeModel:
@@ -89,6 +89,17 @@ class TestDraft:
         metrics = stand.runtime.metrics()
         assert 0 < metrics.accepted == accepted < metrics.proposed
         assert metrics.proposed == sum(request["draft_input_ids"].size for request in requests)
+
+    def test_an_end_that_the_target_keeps_to_itself_costs_no_further_round(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stand = Stand(tmp_path, monkeypatch, 1.0, **DRAFT)
+        prompt = [ENDING] + [11] * 30  # ends at position 40, after nine tokens
+        assert len(ask(stand.runtime, prompt, max_tokens=50).wait().tokens) == 9
+        metrics = stand.runtime.metrics()
+        assert metrics.extra["steps"] == 2  # four proposals and one of its own each; the second own one is the end
+        assert (metrics.proposed, metrics.accepted) == (8, 8)
+        stand.runtime.close()
 
     def test_each_round_asks_with_what_was_generated_so_that_blocks_are_found_again(self, stand: Stand) -> None:
         tokens = ask(stand.runtime, max_tokens=30).wait().tokens

@@ -55,7 +55,7 @@ def engine(folder: Path, **arguments: Any) -> ServedEngine:
 
 @pytest.fixture
 def options(tmp_path: Path) -> RuntimeOptions:
-    return RuntimeOptions(max_concurrency=4, tokenizer=tmp_path / "target" / "tokenizer.json")
+    return RuntimeOptions(max_concurrency=4, tokenizer=tmp_path / "tokenizer.json")
 
 
 @pytest.fixture
@@ -68,11 +68,11 @@ def runtime(tmp_path: Path, options: RuntimeOptions, monkeypatch: pytest.MonkeyP
 
 
 class TestArguments:
-    def test_are_the_engines_with_the_paths_of_where_it_lies(self, tmp_path: Path, options: RuntimeOptions) -> None:
-        made = llm_arguments(tmp_path, engine(tmp_path, **DRAFT_TARGET), options)
+    def test_are_the_engines_with_the_paths_of_where_it_lies(self, tmp_path: Path) -> None:
+        made = llm_arguments(tmp_path, engine(tmp_path, **DRAFT_TARGET), Path("/tokenizer"))
         assert made["model"] == str(tmp_path / "target")
         assert made["speculative_config"]["speculative_model"] == str(tmp_path / "draft")
-        assert made["guided_decoding_backend"] == "xgrammar"
+        assert (made["tokenizer"], made["guided_decoding_backend"]) == ("/tokenizer", "xgrammar")
         assert made["return_perf_metrics"] is made["enable_iter_perf_stats"] is True
         assert made.items() >= {name: ARGUMENTS[name] for name in ARGUMENTS}.items()
 
@@ -94,7 +94,7 @@ class TestArguments:
         assert (getattr(given, "speculative_model", None) == str(tmp_path / "draft")) is bool(draft)
 
     def test_without_grammars_no_tokenizer_is_loaded(self, tmp_path: Path) -> None:
-        made = llm_arguments(tmp_path, engine(tmp_path), RuntimeOptions())
+        made = llm_arguments(tmp_path, engine(tmp_path), None)
         assert made["skip_tokenizer_init"] is True
         assert "guided_decoding_backend" not in made
 
@@ -107,19 +107,24 @@ class TestArguments:
             ({"speculative_config": DRAFT_TARGET["speculative_config"]}, "disable_overlap_scheduler"),
         ],
     )
-    def test_that_1_2_1_refuses_never_reach_it(
-        self, tmp_path: Path, options: RuntimeOptions, arguments: dict[str, Any], says: str
-    ) -> None:
+    def test_that_1_2_1_refuses_never_reach_it(self, tmp_path: Path, arguments: dict[str, Any], says: str) -> None:
         with pytest.raises(ContractViolation, match=says):
-            llm_arguments(tmp_path, engine(tmp_path, **arguments), options)
+            llm_arguments(tmp_path, engine(tmp_path, **arguments), None)
 
-    def test_a_checkpoint_without_a_tokenizer_cannot_follow_grammars(
-        self, tmp_path: Path, options: RuntimeOptions
+    def test_of_grammars_bring_a_tokenizer_for_as_long_as_the_library_runs(self, runtime: LlmApiRuntime) -> None:
+        folder = Path(LLM.latest.arguments["tokenizer"])
+        assert (folder / "tokenizer_config.json").exists()
+        runtime.close()
+        assert not folder.exists()
+
+    def test_a_tokenizer_of_another_model_is_refused(
+        self, tmp_path: Path, options: RuntimeOptions, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        made = engine(tmp_path)
-        (tmp_path / "target" / "tokenizer.json").unlink()
-        with pytest.raises(EngineUnreadable, match="no tokenizer"):
-            llm_arguments(tmp_path, made, options)
+        fake_llm.install(monkeypatch)
+        engine(tmp_path)
+        (tmp_path / "tokenizer.json").write_text('{"added_tokens": []}')
+        with pytest.raises(EngineUnreadable, match="no tokenizer of this engine"):
+            LlmApiRuntime(tmp_path, options)
 
     def test_reach_the_library_as_its_own_objects(self, runtime: LlmApiRuntime, tmp_path: Path) -> None:
         given = LLM.latest.arguments
