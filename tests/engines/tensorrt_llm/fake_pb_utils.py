@@ -170,8 +170,9 @@ def _one(tensors: Arrays, name: str, default: Any = None) -> Any:
 
 
 def _outputs(tokens: list[int]) -> dict[str, Any]:
+    """Padded with -1, as beams of other lengths would have it: ``sequence_length`` says what counts."""
     return {
-        "output_ids": np.array([[tokens]], np.int32).reshape(1, 1, len(tokens)),
+        "output_ids": np.array([[[*tokens, -1]]], np.int32),
         "sequence_length": np.array([[len(tokens)]], np.int32),
     }
 

@@ -148,6 +148,17 @@ class TestStream:
             reader.wait()
         assert LLM.latest.peak == 4
 
+    def test_a_cancel_reaches_the_library_before_its_next_token(
+        self, runtime: LlmApiRuntime, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fake_llm, "STEP_S", 1.0)  # a long prompt, say
+        reader = ask(runtime, max_tokens=100)
+        until(lambda: bool(runtime._results))
+        (result,) = runtime._results.values()
+        runtime.cancel(reader.generation_id)
+        until(lambda: result._aborted, 0.5)
+        assert reader.wait().ends == ["cancelled"]
+
     def test_what_the_library_raises_is_the_requests_error(self, runtime: LlmApiRuntime) -> None:
         reader = ask(runtime, max_tokens=1000).wait_for(3)
         LLM.latest.broken = True
