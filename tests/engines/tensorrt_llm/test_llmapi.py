@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from slipstream.engines.protocols import RuntimeOptions
+from slipstream.engines.protocols import GenerationRequest, RuntimeOptions, Sampling
 from slipstream.engines.tensorrt_llm.contract import ContractViolation
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
 from slipstream.engines.tensorrt_llm.runtime import llmapi
 from slipstream.engines.tensorrt_llm.runtime.llm_arguments import llm_arguments
 from slipstream.engines.tensorrt_llm.runtime.llmapi import EngineNotLoaded, LlmApiRuntime
+from slipstream.engines.tensorrt_llm.runtime.sampling import sampling_arguments
 from slipstream.engines.tensorrt_llm.runtime.served import EngineUnreadable, ServedEngine
 from slipstream.engines.tensorrt_llm.serving import served_engine as built_engine
 from slipstream.engines.tensorrt_llm.shapes import ModelShape
@@ -132,6 +133,31 @@ class TestArguments:
         assert given["kv_cache_config"].given == ARGUMENTS["kv_cache_config"]
         assert isinstance(given["speculative_config"], fake_llm.DraftTargetDecodingConfig)
         assert given["speculative_config"].given == {"max_draft_len": 4, "speculative_model": str(tmp_path / "draft")}
+
+
+class TestSampling:
+    """What one request is in the library's terms."""
+
+    def arguments(self, grammar: str = "", **sampling: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        request = GenerationRequest("one", PROMPT, Sampling(**{"max_tokens": 7, **sampling}), grammar)
+        return sampling_arguments(request, served_engine("llmapi"))
+
+    def test_greedy_is_the_likeliest_of_one_until_either_end(self) -> None:
+        common = {"end_id": 2, "pad_id": 2, "max_tokens": 7, "detokenize": False}
+        assert self.arguments() == ({**common, "stop_token_ids": [3], "top_k": 1}, {})
+
+    def test_sampled_has_temperature_nucleus_and_seed(self) -> None:
+        made, _ = self.arguments(temperature=0.5, top_p=0.75, seed=8)
+        assert made.items() >= {"temperature": 0.5, "top_p": 0.75, "seed": 8}.items()
+        assert "top_k" not in made
+
+    def test_ignoring_ends_forbids_them(self) -> None:
+        made, _ = self.arguments(ignore_eos=True)
+        assert made.items() >= {"min_tokens": 7, "bad_token_ids": [3]}.items()
+        assert "stop_token_ids" not in made
+
+    def test_a_grammar_is_a_guide(self) -> None:
+        assert self.arguments(grammar="root ::= [a]")[1] == {"grammar": "root ::= [a]"}
 
 
 class TestStream:
