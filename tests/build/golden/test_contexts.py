@@ -106,6 +106,26 @@ class TestContexts:
             assert context.problem == ""
             assert context.text.rstrip("\n") == "\n".join(lines[context.line_start - 1 : context.line_end]).rstrip("\n")
 
+    @pytest.mark.parametrize(
+        ("changed", "problem"),
+        [
+            ("# a line in front\n" + CART, "says something else in the file"),
+            ("def add_item(): ...\n", "is outside its 2 lines"),
+            (None, "cart.py is not in the indexed version"),
+        ],
+    )
+    def test_of_a_file_that_changed_since_are_known_for_it(
+        self, shop: Path, embedder: Path, tokenizer: ChatTokenizer, tmp_path: Path, changed: str | None, problem: str
+    ) -> None:
+        def change(share: float, doing: str) -> None:
+            if doing.startswith("searching") and changed is not None:
+                (shop / "cart.py").write_text(changed, encoding="utf-8")
+            elif doing.startswith("searching"):
+                (shop / "cart.py").rename(shop / "wagon.py")
+
+        first, _ = retrieve_contexts(golden(shop), embedder, tokenizer, ANY_CONFIDENCE, tmp_path / "work", change)
+        assert problem in first.contexts[0].problem
+
     def test_are_none_where_the_search_is_not_sure_enough(
         self, shop: Path, embedder: Path, tokenizer: ChatTokenizer, tmp_path: Path
     ) -> None:
