@@ -5,6 +5,7 @@ Every formula is an upper bound for mode engine, and was compared with what publ
 (the tests hold the numbers); mode llmapi is planned with the same bounds.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,9 +71,13 @@ class MemoryPlan:
     fixed: int
 
     @property
+    def free_bytes(self) -> int:
+        """What models and fixed part leave of the card; negative where they do not fit."""
+        return self.card.memory_bytes - self.fixed - sum(model.resident for model in self._models)
+
+    @property
     def kv_bytes(self) -> int:
-        free = self.card.memory_bytes - self.fixed - sum(model.resident for model in self._models)
-        return int(free * self.options.kv_cache.free_gpu_memory_fraction)
+        return int(self.free_bytes * self.options.kv_cache.free_gpu_memory_fraction)
 
     @property
     def kv_tokens(self) -> int:
@@ -81,10 +86,16 @@ class MemoryPlan:
         return max(0, self.kv_bytes // (per_token * block)) * block
 
     @property
+    def needed_kv_bytes(self) -> int:
+        """What has to be left free so that the demanded full sequences fit into the cache's share of it."""
+        tokens = self.options.kv_cache.full_sequences * self._sequence_tokens
+        per_token = sum(model.kv_per_token for model in self._models)
+        return math.ceil(tokens * per_token / self.options.kv_cache.free_gpu_memory_fraction)
+
+    @property
     def full_sequences(self) -> int:
         """How many sequences of ``max_seq_len`` fit at once; more can run while they are shorter."""
-        block = self.options.kv_cache.tokens_per_block
-        return self.kv_tokens // (-(-self.options.max_seq_len // block) * block)
+        return self.kv_tokens // self._sequence_tokens
 
     @property
     def fits(self) -> bool:
@@ -100,6 +111,12 @@ class MemoryPlan:
             yield "draft activations and buffers", self.draft.activations + self.draft.buffers
         yield "CUDA context and NCCL", self.fixed
         yield "KV cache", max(0, self.kv_bytes)
+
+    @property
+    def _sequence_tokens(self) -> int:
+        """``max_seq_len`` in whole blocks."""
+        block = self.options.kv_cache.tokens_per_block
+        return -(-self.options.max_seq_len // block) * block
 
     @property
     def _models(self) -> tuple[Footprint, ...]:

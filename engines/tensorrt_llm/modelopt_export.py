@@ -4,11 +4,14 @@ NVIDIA's own ``quantize.py`` does the same, but starts only where there is a GPU
 """
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slipstream import EnvironmentFault
 from slipstream.engines.protocols import Progress, QuantizationSpec
 from slipstream.engines.tensorrt_llm.contract import check_checkpoint_config, check_hf_quant_config
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
@@ -16,10 +19,12 @@ from slipstream.engines.tensorrt_llm.shapes import ModelShape
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 # ModelOpt's names for decoders, by Hugging Face's model_type.
 _DECODERS: Mapping[str, str] = {"llama": "llama", "mistral": "llama", "qwen2": "qwen"}
+# Families whose engine checkpoint ModelOpt 0.37 describes by itself; for others it asks TensorRT-LLM.
+_DESCRIBED_ALONE = frozenset({"llama", "mistral"})
 _QUANTIZING = 0.8  # the share of the work that is done when only the export is left
 
 
@@ -52,12 +57,14 @@ def quantize_and_export(
         calibration: token ids that activations are observed on; AWQ goes over them twice.
 
     Raises:
+        EnvironmentFault: ModelOpt needs TensorRT-LLM beside it to describe this family's engine checkpoint.
         ContractViolation: ModelOpt wrote what 1.2.1 would not read.
     """
-    import modelopt.torch.quantization as mtq
+    _require_description(options, shape)
     import torch
     from transformers import AutoModelForCausalLM
 
+    mtq = _modelopt()
     dtype = getattr(torch, storage_dtype(options, checkpoint))
     progress(0.0, "loading")
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, local_files_only=True)
@@ -72,7 +79,7 @@ def quantize_and_export(
             progress(min(_QUANTIZING, _QUANTIZING * done / steps), f"observing activations, {done} of {steps}")
 
     with torch.inference_mode():
-        mtq.quantize(model, _configuration(spec, options), observe)
+        mtq.quantize(model, _configuration(mtq, spec, options), observe)
         progress(_QUANTIZING, "exporting")
         if options.mode == "engine":
             _export_engine(model, dtype, options, shape, out)
@@ -80,9 +87,24 @@ def quantize_and_export(
             _export_llmapi(model, out)
 
 
-def _configuration(spec: QuantizationSpec, options: TensorRtLlmOptions) -> dict[str, Any]:
-    import modelopt.torch.quantization as mtq
+def _require_description(options: TensorRtLlmOptions, shape: ModelShape) -> None:
+    described = shape.model_type in _DESCRIBED_ALONE or find_spec("tensorrt_llm") is not None
+    if options.mode == "engine" and not described:
+        raise EnvironmentFault(
+            f"ModelOpt writes an engine checkpoint of a {shape.model_type} only beside TensorRT-LLM",
+            "run it in the container: slipstream build RECIPE --emit-script; or set tensorrt_llm.mode: llmapi",
+        )
 
+
+def _modelopt() -> Any:
+    """The quantization module. It warns of transformers 4.57, which TensorRT-LLM 1.2.1 pins beside this ModelOpt."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "transformers version", UserWarning)
+        import modelopt.torch.quantization
+    return modelopt.torch.quantization
+
+
+def _configuration(mtq: Any, spec: QuantizationSpec, options: TensorRtLlmOptions) -> dict[str, Any]:
     chosen: dict[str, Any] = deepcopy(mtq.INT4_AWQ_CFG if spec.method == "awq" else mtq.FP8_DEFAULT_CFG)
     if spec.method == "awq":
         chosen["quant_cfg"]["*weight_quantizer"]["block_sizes"][-1] = spec.group_size
@@ -97,20 +119,28 @@ def _export_engine(
     from modelopt.torch.export import export_tensorrt_llm_checkpoint
 
     decoder = _DECODERS[shape.model_type]
-    export_tensorrt_llm_checkpoint(model, decoder, dtype, out, inference_tensor_parallel=options.tensor_parallel)
+    with warnings.catch_warnings():
+        # Said of every model whose head could be quantized; ours is not, as `exclude_modules` tells.
+        warnings.filterwarnings("ignore", "Enable lm_head quantization", UserWarning)
+        # Without TensorRT-LLM beside it ModelOpt fills in the configuration by itself, which is checked below.
+        warnings.filterwarnings("ignore", "Cannot export tensorrt_llm checkpoint config", UserWarning)
+        export_tensorrt_llm_checkpoint(model, decoder, dtype, out, inference_tensor_parallel=options.tensor_parallel)
     path = out / "config.json"
     config = json.loads(path.read_bytes())
-    config |= _what_the_builder_reads_besides(model, decoder, config)
+    config |= builder_fields(model.config, decoder, config)
     check_checkpoint_config(config)
     path.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
-def _what_the_builder_reads_besides(
-    model: "PreTrainedModel", decoder: str, config: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Fields that ModelOpt leaves out or names otherwise, as ``quantize_by_modelopt.py`` of TensorRT-LLM adds them."""
-    source = model.config
-    added: dict[str, Any] = {"architecture": source.architectures[0], "model_type": decoder}
+def builder_fields(source: "PretrainedConfig", decoder: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What ModelOpt leaves out of ``config``; ``quantize_by_modelopt.py`` of TensorRT-LLM adds the same.
+
+    Args:
+        source: the configuration of the Hugging Face checkpoint.
+        decoder: ModelOpt's name of the family.
+    """
+    architectures: list[str] = source.architectures or []
+    added: dict[str, Any] = {"architecture": architectures[0], "model_type": decoder}
     if "rotary_scaling" not in config and getattr(source, "rope_scaling", None):
         added["rotary_scaling"] = source.rope_scaling
     if decoder == "qwen":
@@ -130,4 +160,4 @@ def _export_llmapi(model: "PreTrainedModel", out: Path) -> None:
     check_hf_quant_config(json.loads((out / "hf_quant_config.json").read_bytes()))
 
 
-__all__ = ["quantize_and_export", "storage_dtype"]
+__all__ = ["builder_fields", "quantize_and_export", "storage_dtype"]

@@ -97,8 +97,9 @@ def check_quantization(spec: QuantizationSpec, options: TensorRtLlmOptions, shap
     _check_card(scheme, options)
     _check_cache(spec, options)
     _check_heads(options.tensor_parallel, shape)
+    check_format(spec)
     if scheme.bytes_per_group:
-        _check_groups(spec, options.tensor_parallel, shape)
+        _check_shards(spec, options.tensor_parallel, shape)
     if options.gemm_plugin == "fp8" and spec.method != "fp8":
         raise UnsupportedQuantization(
             f"gemm_plugin fp8 needs FP8 weights, not {spec.method}",
@@ -156,7 +157,14 @@ def _check_heads(gpus: int, shape: ModelShape) -> None:
         )
 
 
-def _check_groups(spec: QuantizationSpec, gpus: int, shape: ModelShape) -> None:
+def check_format(spec: QuantizationSpec) -> None:
+    """Refuse bits, symmetry, ratio and group sizes that the kernels of ``spec.method`` do not have.
+
+    Raises:
+        UnsupportedQuantization: with what to write instead.
+    """
+    if not scheme_of(spec).bytes_per_group:
+        return
     if spec.bits != 4 or not spec.symmetric or spec.ratio != 1.0:
         raise UnsupportedQuantization(
             f"{spec.method} for TensorRT-LLM is 4 bits, symmetric and all of the weights, not "
@@ -167,13 +175,25 @@ def _check_groups(spec: QuantizationSpec, gpus: int, shape: ModelShape) -> None:
         raise UnsupportedQuantization(
             f"the 4-bit kernels know groups of 64 and 128, not {spec.group_size}", "set quantization.group_size: 128"
         )
+
+
+def check_width(spec: QuantizationSpec, inputs: int, name: str) -> None:
+    """Refuse groups that do not divide ``inputs``, the input width of ``name``.
+
+    Raises:
+        UnsupportedQuantization: with the group size that would.
+    """
+    if scheme_of(spec).bytes_per_group and inputs % spec.group_size:
+        fitting = [size for size in GROUP_SIZES if inputs % size == 0]
+        raise UnsupportedQuantization(
+            f"group_size {spec.group_size} does not divide the {inputs} inputs of {name}",
+            f"set quantization.group_size: {fitting[0]}" if fitting else "set a smaller tensor_parallel",
+        )
+
+
+def _check_shards(spec: QuantizationSpec, gpus: int, shape: ModelShape) -> None:
     for linear in (whole.on_one_of(gpus) for whole in shape.linears()):
-        if linear.inputs % spec.group_size:
-            fitting = [size for size in GROUP_SIZES if linear.inputs % size == 0]
-            raise UnsupportedQuantization(
-                f"group_size {spec.group_size} does not divide the {linear.inputs} inputs of {linear.name} on one GPU",
-                f"set quantization.group_size: {fitting[0]}" if fitting else "set a smaller tensor_parallel",
-            )
+        check_width(spec, linear.inputs, f"{linear.name} on one GPU")
         if linear.outputs % 2:
             raise UnsupportedQuantization(
                 f"{linear.name} has an odd number of outputs on one GPU: {linear.outputs}",
@@ -181,4 +201,6 @@ def _check_groups(spec: QuantizationSpec, gpus: int, shape: ModelShape) -> None:
             )
 
 
-__all__ = ["SCHEMES", "Scheme", "UnsupportedQuantization", "check_quantization", "scheme_of"]
+__all__ = [
+    "SCHEMES", "Scheme", "UnsupportedQuantization", "check_format", "check_quantization", "check_width", "scheme_of",
+]  # fmt: skip

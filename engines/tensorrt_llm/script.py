@@ -20,6 +20,7 @@ from pathlib import PurePath
 from slipstream.engines.protocols import QuantizationSpec
 from slipstream.engines.tensorrt_llm import commands
 from slipstream.engines.tensorrt_llm.contract import facts
+from slipstream.engines.tensorrt_llm.gptq import GPTQ_PACKAGES, PROGRAM
 from slipstream.engines.tensorrt_llm.memory import MemoryPlan, require_fit
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
 from slipstream.engines.tensorrt_llm.quantization import check_quantization
@@ -27,22 +28,8 @@ from slipstream.engines.tensorrt_llm.runtime.served import DRAFT, TARGET
 from slipstream.engines.tensorrt_llm.serving import serving_json
 from slipstream.engines.tensorrt_llm.shapes import ModelShape
 
-GPTQMODEL = "gptqmodel==7.7.0"
 WORK = PurePath("/work")
 
-# GPTQModel wants newer torch and transformers than TensorRT-LLM has, so it gets an environment of its own.
-# desc_act is what convert_checkpoint.py refuses; sym is what its zero points assume.
-_GPTQ = """\
-import json, pathlib, sys
-from gptqmodel import GPTQModel, QuantizeConfig
-model_dir, calibration, out, group_size = sys.argv[1:]
-files = sorted(pathlib.Path(calibration).glob("*.jsonl"))
-texts = [json.loads(line)["text"] for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-config = QuantizeConfig(bits=4, group_size=int(group_size), sym=True, desc_act=False, format="gptq")
-model = GPTQModel.load(model_dir, config)
-model.quantize(texts, batch_size=1)
-model.save(out)
-"""
 _SERVING = """\
 import json, pathlib, sys
 merged, out = map(pathlib.Path, sys.argv[2:])
@@ -162,9 +149,12 @@ def _gptq(spec: QuantizationSpec, merged: PurePath, texts: PurePath, work: PureP
     environment, out = work / "gptq-venv", work / "gptq"
     python = environment / "bin" / "python"
     yield Step("make an environment for GPTQModel", ["python3", "-m", "venv", str(environment)])
-    yield Step("install GPTQModel", [str(python), "-m", "pip", "install", GPTQMODEL])
+    *needed, gptqmodel = GPTQ_PACKAGES
+    pip = [str(python), "-m", "pip", "install"]
+    yield Step("install what GPTQModel is built with", [*pip, "setuptools", "wheel", *needed])
+    yield Step("install GPTQModel", [*pip, "--no-build-isolation", gptqmodel])
     arguments = [str(merged), str(texts), str(half_made(out)), str(spec.group_size)]
-    yield Step("quantize (gptq)", [str(python), "-", *arguments], out, _GPTQ)
+    yield Step("quantize (gptq)", [str(python), "-", *arguments], out, PROGRAM)
 
 
 def _drafting(options: TensorRtLlmOptions, draft: ModelShape, work: PurePath) -> Iterator[Step]:
@@ -210,7 +200,7 @@ def _header(title: str, options: TensorRtLlmOptions, plan: MemoryPlan, work: Pur
 
 def _preflight(options: TensorRtLlmOptions, plan: MemoryPlan, work: PurePath) -> Iterator[str]:
     release = facts("commands")["read_at"]["tensorrt_llm"]
-    needed_mib = (plan.card.memory_bytes - plan.kv_bytes) // 2**20
+    needed_mib = (plan.card.memory_bytes - plan.free_bytes + plan.needed_kv_bytes) // 2**20
     query = "nvidia-smi --format=csv,noheader,nounits --query-gpu"
     yield "set -euo pipefail"
     yield "step() { printf '\\n== %s\\n' \"$1\"; }"
@@ -225,7 +215,7 @@ def _preflight(options: TensorRtLlmOptions, plan: MemoryPlan, work: PurePath) ->
     yield f'[ "$({query}=index | wc -l)" -ge {options.tensor_parallel} ] ||'
     yield f'  fail "{options.tensor_parallel} GPUs are needed"'
     yield f"memory=$({query}=memory.total | sort -n | head -n 1)"
-    yield f'[ "$memory" -ge {needed_mib} ] || fail "$memory MiB are less than the {needed_mib} MiB beside the cache"'
+    yield f'[ "$memory" -ge {needed_mib} ] || fail "$memory MiB are less than the {needed_mib} MiB that are needed"'
     merged = shlex.quote(str(work / "merged" / "config.json"))
     yield f"[ -f {merged} ] || fail 'the merged checkpoint is missing'"
 
@@ -246,4 +236,4 @@ def _one_line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-__all__ = ["GPTQMODEL", "WORK", "Step", "build_steps", "emit_script", "half_made"]
+__all__ = ["WORK", "Step", "build_steps", "emit_script", "half_made"]
