@@ -62,6 +62,7 @@ def supervisor(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "command", command)
     monkeypatch.setattr(module, "environment", lambda *_: dict(os.environ))
     monkeypatch.setattr(module, "write_repository", lambda _, folder: folder)
+    monkeypatch.setattr(module, "backend_environment", lambda _: {})
     monkeypatch.setattr(module, "FIRST_BACKOFF_S", 0.4)
     supervisor = Supervisor(None, settings)  # type: ignore[arg-type]
     yield supervisor
