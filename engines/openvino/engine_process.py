@@ -9,6 +9,7 @@ from time import monotonic
 
 from slipstream import EnvironmentFault
 from slipstream.engines.openvino.link import Link, Message
+from slipstream.engines.openvino.speculation import as_words
 from slipstream.engines.protocols import RuntimeOptions
 
 # A step is over in well under a second; a process that does not stop within this is stuck.
@@ -36,6 +37,7 @@ class EngineProcess:
             *("--slots", str(options.max_concurrency), "--kv-cache-bytes", str(options.kv_cache_bytes)),
             *(() if options.threads is None else ("--threads", str(options.threads))),
             *(() if options.tokenizer is None else ("--tokenizer", str(options.tokenizer))),
+            *(() if options.speculation is None else ("--speculation", as_words(options.speculation))),
         ]
         with theirs:
             self._process = subprocess.Popen(

@@ -10,7 +10,7 @@ to the engine  ``["prepare", grammars]``                                        
                                                                                  these before saying ready
 to the runtime ``["ready"]`` or ``["broken", why]``                              the engine was loaded, or cannot
 to the runtime ``["deltas", [[number, token_ids, finish_reason, error], ...],    what the steps since the last
-               steps, cache_usage_ratio]``                                       such message brought
+               steps, cache_usage_ratio, proposed, accepted]``                   such message brought
 ============== ================================================================= ===============================
 
 ``number`` names a generation on this link and is never used twice. The end of the stream means: stop.

@@ -22,6 +22,7 @@ from slipstream.engines.protocols import (
 log = structlog.get_logger(__name__)
 
 _RESTART_PAUSE_S = 1.0
+_COUNTED = ("tokens_generated", "cancelled", "proposed", "accepted", "failed", "steps", "restarts")
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ class OpenVinoRuntime:
         self._live: dict[str, _Live] = {}  # by generation id; guarded by `_lock`
         self._by_number: dict[int, _Live] = {}  # the same; guarded by `_lock`
         self._numbers = itertools.count()
-        self._counters = dict.fromkeys(("tokens_generated", "cancelled", "failed", "steps", "restarts"), 0)
+        self._counters = dict.fromkeys(_COUNTED, 0)
         self._cache_usage_ratio = 0.0
         self._closing = threading.Event()
         self._process = EngineProcess(engine_dir, options)
@@ -87,7 +88,10 @@ class OpenVinoRuntime:
             return True
 
     def metrics(self) -> RuntimeMetrics:
-        """``extra`` counts ``steps``, ``failed`` requests and ``restarts``. A block kept as a prefix is not in use."""
+        """``extra`` counts ``steps``, ``failed`` requests and ``restarts``. A block kept as a prefix is not in use.
+
+        ``proposed`` counts what a prompt lookup found, though every step verifies as many tokens as it may propose.
+        """
         live = len(self._live)
         counters = self._counters
         return RuntimeMetrics(
@@ -96,6 +100,8 @@ class OpenVinoRuntime:
             tokens_generated=counters["tokens_generated"],
             cancelled=counters["cancelled"],
             cache_usage_ratio=self._cache_usage_ratio if live else 0.0,
+            proposed=counters["proposed"],
+            accepted=counters["accepted"],
             extra={name: counters[name] for name in ("steps", "failed", "restarts")},
         )
 
@@ -159,8 +165,9 @@ class OpenVinoRuntime:
         while (messages := self._process.receive()) is not None:
             for message in messages:
                 if message[0] == "deltas":
-                    _, deltas, steps, self._cache_usage_ratio = message
-                    self._counters["steps"] += steps
+                    _, deltas, steps, self._cache_usage_ratio, proposed, accepted = message
+                    for name, count in (("steps", steps), ("proposed", proposed), ("accepted", accepted)):
+                        self._counters[name] += count
                     for delta in deltas:
                         self._pass_on(*delta)
         return self._process.wait()

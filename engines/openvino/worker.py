@@ -23,6 +23,7 @@ from slipstream import InputError
 from slipstream.engines.openvino.grammars import Grammars
 from slipstream.engines.openvino.link import Link, Message
 from slipstream.engines.openvino.pipeline import EngineConfig, Generation, add_request, load_pipeline
+from slipstream.engines.openvino.speculation import from_words
 from slipstream.engines.protocols import GenerationRequest, RuntimeOptions, Sampling
 
 # A load that takes longer writes every thread's stack to standard error, which is Triton's log.
@@ -37,21 +38,25 @@ class Worker:
     """Serves the requests that come over ``link`` with ``pipeline``, at most ``slots`` at once, oldest first.
 
     A request whose grammar is being compiled lets younger ones pass. Without ``grammars`` no request may have one.
+    Where the pipeline speculates, a request waits until its longest answer has room in the KV cache: a draft and its
+    engine that run out of blocks together wait for each other for ever (2026.4). Others make room in the pipeline.
     """
 
     def __init__(
-        self, pipeline: Any, link: Link, slots: int, eos_token_ids: frozenset[int], grammars: Grammars | None = None
+        self, pipeline: Any, link: Link, slots: int, config: EngineConfig, grammars: Grammars | None = None
     ) -> None:
         self._pipeline = pipeline
         self._link = link
         self._slots = slots
-        self._eos_token_ids = eos_token_ids
+        self._config = config
         self._grammars = grammars
+        self._blocks: dict[int, int] = {}  # of the KV cache, kept for running requests where the pipeline speculates
         self._waiting: deque[tuple[int, GenerationRequest]] = deque()
         self._running: dict[int, Generation] = {}
         self._dropped = False  # a request was cancelled in the pipeline, which frees its blocks in a step
         self._steps = 0  # since the last report
         self._cache_usage_ratio = 0.0
+        self._proposed = self._accepted = 0  # draft tokens since the last report
 
     def run(self) -> None:
         """Until the other end closes the link."""
@@ -81,6 +86,7 @@ class Worker:
         generation = self._running.pop(number, None)
         if generation is not None:
             generation.cancel()
+            self._blocks.pop(number, None)
             self._dropped = True
             return True
         before = len(self._waiting)
@@ -95,17 +101,34 @@ class Worker:
         """
         refused: list[_Delta] = []
         compiling: deque[tuple[int, GenerationRequest]] = deque()
-        while self._waiting and len(self._running) < self._slots:
+        free = self._slots - len(self._running)
+        if self._config.reads_whole_prompts:
+            free = min(free, 1)  # for the next step only: it is as long as the prompts that it reads
+        full = len(self._running) + free
+        while self._waiting and len(self._running) < full:
             number, request = self._waiting.popleft()
+            if self._config.speculation and not self._reserve(number, request):
+                self._waiting.appendleft((number, request))
+                break
             try:
                 if self._grammars is not None and not self._grammars.is_ready(request.grammar):
                     compiling.append((number, request))
+                    self._blocks.pop(number, None)
                     continue
-                self._running[number] = add_request(self._pipeline, number, request, self._eos_token_ids)
+                self._running[number] = add_request(self._pipeline, number, request, self._config)
             except Exception as error:  # whatever the engine throws, its caller must hear of it
+                self._blocks.pop(number, None)
                 refused.append((number, [], "error", f"the engine refused the request: {error}"))
         self._waiting.extendleft(reversed(compiling))
         return refused
+
+    def _reserve(self, number: int, request: GenerationRequest) -> bool:
+        """Keep the blocks that ``request`` may come to need; False while others have them."""
+        blocks = self._config.blocks_for(request)
+        if sum(self._blocks.values()) + blocks > self._config.kv_blocks:
+            return False
+        self._blocks[number] = blocks
+        return True
 
     def _step(self) -> list[_Delta]:
         self._pipeline.step()
@@ -117,14 +140,20 @@ class Worker:
             tokens, reason, error = generation.read()
             if reason:
                 del self._running[number]
+                self._blocks.pop(number, None)
+            if generation.account is not None:
+                proposed, accepted = generation.account.take()
+                self._proposed += proposed
+                self._accepted += accepted
             if tokens or reason:
                 deltas.append((number, tokens, reason, error))
         return deltas
 
     def _report(self, deltas: list[_Delta]) -> None:
         if deltas:
-            self._link.send(["deltas", deltas, self._steps, self._cache_usage_ratio])
-            self._steps = 0
+            told = [self._steps, self._cache_usage_ratio, self._proposed, self._accepted]
+            self._link.send(["deltas", deltas, *told])
+            self._steps = self._proposed = self._accepted = 0
 
 
 def _grammars(pipeline: Any, config: EngineConfig, named: Sequence[str]) -> Grammars:
@@ -136,7 +165,20 @@ def _grammars(pipeline: Any, config: EngineConfig, named: Sequence[str]) -> Gram
     grammars = Grammars(pipeline.get_tokenizer(), config.vocabulary_size, config.eos_token_ids)
     for grammar in named:
         grammars.compile(grammar)
+        if config.speculation is not None and config.speculation.engine is not None:
+            _compile_for_draft(pipeline, config, grammar)
     return grammars
+
+
+def _compile_for_draft(pipeline: Any, config: EngineConfig, grammar: str) -> None:
+    """Have the draft compile ``grammar``: its tokenizer is its own, and nobody else can reach it.
+
+    It does so when it first proposes. One that was not named costs a step about 0.1 s.
+    """
+    request = GenerationRequest("", [0], Sampling(max_tokens=3), grammar)
+    generation = add_request(pipeline, 0, request, config)
+    while generation.read()[1] is None:
+        pipeline.step()
 
 
 def _arguments() -> argparse.Namespace:
@@ -147,6 +189,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kv-cache-bytes", type=int, required=True)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--speculation", type=from_words)
     return parser.parse_args()
 
 
@@ -155,7 +198,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runtime, which ends this process in its own time
     link = Link(socket.socket(fileno=given.socket))
     ((_, named),) = link.receive() or (("prepare", ()),)
-    options = RuntimeOptions(given.slots, given.kv_cache_bytes, given.threads, given.tokenizer, tuple(named))
+    options = RuntimeOptions(
+        given.slots, given.kv_cache_bytes, given.threads, given.tokenizer, tuple(named), given.speculation
+    )
     faulthandler.dump_traceback_later(_SLOW_LOAD_S)
     try:
         config = EngineConfig(given.engine_dir, options)
@@ -168,7 +213,7 @@ def main() -> None:
     faulthandler.cancel_dump_traceback_later()
     try:
         link.send(["ready"])
-        Worker(pipeline, link, options.max_concurrency, config.eos_token_ids, grammars).run()
+        Worker(pipeline, link, options.max_concurrency, config, grammars).run()
     except ConnectionError:
         pass  # the runtime is gone, and so is everybody who waited
     except Exception as error:  # the state of the engine is unknown now: say why, and let the runtime start another

@@ -86,7 +86,7 @@ class BareLoop:
         for prompt in prompts:
             self._count += 1
             request = GenerationRequest(str(self._count), prompt, SAMPLING)
-            generations.append(add_request(self._pipeline, self._count, request, self._config.eos_token_ids))
+            generations.append(add_request(self._pipeline, self._count, request, self._config))
         while self._pipeline.has_non_finished_requests():
             self._pipeline.step()
             for number, generation in enumerate(generations):

@@ -83,7 +83,7 @@ class InProcess:
 
     def _add(self, prompt: list[int], max_tokens: int) -> Generation:
         request = GenerationRequest("", prompt, Sampling(max_tokens=max_tokens))
-        return add_request(self._pipeline, next(self._numbers), request, self._config.eos_token_ids)
+        return add_request(self._pipeline, next(self._numbers), request, self._config)
 
 
 def served_run(server: Server, conversations: Sequence[list[dict[str, str]]]) -> tuple[int, float]:

@@ -87,7 +87,7 @@ def test_the_cache_takes_the_bytes_it_was_granted_and_no_more(engine: Path) -> N
     config = EngineConfig(engine, options)
     pipeline = load_pipeline(engine, options, config)
     request = GenerationRequest("one", PROMPT, Sampling(max_tokens=1))
-    add_request(pipeline, 0, request, config.eos_token_ids)
+    add_request(pipeline, 0, request, config)
     pipeline.step()
     assert 0.98 * 2**20 < pipeline.get_metrics().cache_size_in_bytes <= 2**20
 
