@@ -7,8 +7,8 @@ from typing import Any
 from slipstream.engines.gpu import MIB, Gpu, GpuSurvey
 from slipstream.engines.protocols import HostMismatch
 from slipstream.engines.tensorrt_llm.contract import facts
-from slipstream.engines.tensorrt_llm.memory import MemoryPlan
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
+from slipstream.engines.tensorrt_llm.planning.memory import MemoryPlan
 
 _IN_CONTAINER = "run it in the container {container}"
 

@@ -1,7 +1,7 @@
 """The recipe's section ``tensorrt_llm``: what an engine is built for, and how it speculates.
 
 How the weights are stored is not said here but in the recipe's ``quantization``, for every target alike
-(`slipstream.engines.tensorrt_llm.quantization` says which method becomes which algorithm).
+(`slipstream.engines.tensorrt_llm.planning.quantization` says which method becomes which algorithm).
 
 =========================== ===========================================================================================
 ``mode: engine``            checkpoint → ``trtllm-build`` → engine directory, served by Triton's ``tensorrtllm`` backend
@@ -16,7 +16,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from slipstream.engines.tensorrt_llm.cards import Gpu
+from slipstream.engines.tensorrt_llm.planning.cards import Gpu
 
 Mode = Literal["engine", "llmapi"]
 SpeculationMethod = Literal["none", "draft_target", "ngram", "eagle", "lookahead"]

@@ -22,23 +22,23 @@ from typing import Any
 from slipstream import EnvironmentFault, InputError
 from slipstream.engines.gpu import GpuSurvey, probe_gpus
 from slipstream.engines.protocols import Compiled, Progress, QuantizationSpec, Scorer
-from slipstream.engines.tensorrt_llm.building import build_engines
+from slipstream.engines.tensorrt_llm.compiling.building import build_engines
+from slipstream.engines.tensorrt_llm.compiling.gptq import quantize_gptq
+from slipstream.engines.tensorrt_llm.compiling.modelopt_export import quantize_and_export
+from slipstream.engines.tensorrt_llm.compiling.serving import served_engine
 from slipstream.engines.tensorrt_llm.contract import facts
 from slipstream.engines.tensorrt_llm.fingerprint import fingerprint_of, installed_release, require_gpus
-from slipstream.engines.tensorrt_llm.gptq import quantize_gptq
-from slipstream.engines.tensorrt_llm.memory import MemoryPlan, require_fit
-from slipstream.engines.tensorrt_llm.modelopt_export import quantize_and_export
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.quantization import (
+from slipstream.engines.tensorrt_llm.planning.memory import MemoryPlan, require_fit
+from slipstream.engines.tensorrt_llm.planning.quantization import (
     check_format,
     check_quantization,
     check_width,
     scheme_of,
 )
+from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape, read_shape
+from slipstream.engines.tensorrt_llm.planning.vocabulary import require_same_vocabulary
 from slipstream.engines.tensorrt_llm.runtime.served import DRAFT, SERVING, TARGET, ServedEngine
-from slipstream.engines.tensorrt_llm.serving import served_engine
-from slipstream.engines.tensorrt_llm.shapes import ModelShape, read_shape
-from slipstream.engines.tensorrt_llm.vocabulary import require_same_vocabulary
 
 _HOST = "host.json"
 _COPIED = {".safetensors", ".json", ".jinja", ".txt", ".model"}

@@ -5,13 +5,13 @@ import subprocess
 import pytest
 
 from slipstream.build.recipe import Recipe, load_recipe, shipped_recipes
+from slipstream.engines.tensorrt_llm.compiling.script import build_steps, emit_script
+from slipstream.engines.tensorrt_llm.compiling.serving import served_engine
 from slipstream.engines.tensorrt_llm.contract import check_command, check_llm_args
-from slipstream.engines.tensorrt_llm.memory import plan_memory, require_fit
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.quantization import check_quantization
-from slipstream.engines.tensorrt_llm.script import build_steps, emit_script
-from slipstream.engines.tensorrt_llm.serving import served_engine
-from slipstream.engines.tensorrt_llm.shapes import ModelShape, known_shape
+from slipstream.engines.tensorrt_llm.planning.memory import plan_memory, require_fit
+from slipstream.engines.tensorrt_llm.planning.quantization import check_quantization
+from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape, known_shape
 from slipstream.engines.tensorrt_llm.target import TensorRtLlmTarget
 
 FLEET = [name for name in shipped_recipes() if load_recipe(name).target == "tensorrt_llm"]

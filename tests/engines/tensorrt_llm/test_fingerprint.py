@@ -8,9 +8,9 @@ import pytest
 from slipstream.engines.gpu import MIB, Gpu, GpuSurvey, MigInstance, Problem
 from slipstream.engines.protocols import HostMismatch, QuantizationSpec
 from slipstream.engines.tensorrt_llm.fingerprint import fingerprint_of, require_gpus
-from slipstream.engines.tensorrt_llm.memory import plan_memory
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.shapes import known_shape
+from slipstream.engines.tensorrt_llm.planning.memory import plan_memory
+from slipstream.engines.tensorrt_llm.planning.shapes import known_shape
 
 L40S = Gpu(0, "NVIDIA L40S", "GPU-0", 46068 * MIB, 45000 * MIB, (8, 9))
 ENGINE: dict[str, Any] = {

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from slipstream.engines.tensorrt_llm.cards import CARDS
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
+from slipstream.engines.tensorrt_llm.planning.cards import CARDS
 
 
 def options(**fields: Any) -> TensorRtLlmOptions:

@@ -13,14 +13,14 @@ import pytest
 from slipstream import EnvironmentFault, InputError
 from slipstream.engines.gpu import MIB, Gpu, GpuSurvey
 from slipstream.engines.protocols import HostMismatch, QuantizationSpec
-from slipstream.engines.tensorrt_llm.building import BuildFailed
+from slipstream.engines.tensorrt_llm.compiling.building import BuildFailed
 from slipstream.engines.tensorrt_llm.contract import ContractViolation, check_command
-from slipstream.engines.tensorrt_llm.memory import DoesNotFit
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.quantization import UnsupportedQuantization
+from slipstream.engines.tensorrt_llm.planning.memory import DoesNotFit
+from slipstream.engines.tensorrt_llm.planning.quantization import UnsupportedQuantization
+from slipstream.engines.tensorrt_llm.planning.vocabulary import VocabularyMismatch, require_same_vocabulary
 from slipstream.engines.tensorrt_llm.runtime.served import ServedEngine
 from slipstream.engines.tensorrt_llm.target import TensorRtLlmTarget, end_tokens
-from slipstream.engines.tensorrt_llm.vocabulary import VocabularyMismatch, require_same_vocabulary
 from tests.tiny_llama import write_tiny_checkpoint
 
 AWQ = QuantizationSpec(method="awq", group_size=128, symmetric=True)

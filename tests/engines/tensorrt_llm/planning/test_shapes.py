@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slipstream.engines.tensorrt_llm.shapes import ModelShape, ShapeUnknown, known_shape, read_shape
+from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape, ShapeUnknown, known_shape, read_shape
 from tests.tiny_llama import write_tiny_checkpoint
 
 # huggingface.co counts them from the safetensors headers of each repository.

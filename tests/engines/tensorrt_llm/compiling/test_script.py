@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from slipstream.engines.protocols import QuantizationSpec
+from slipstream.engines.tensorrt_llm.compiling.script import emit_script
 from slipstream.engines.tensorrt_llm.contract import check_command
-from slipstream.engines.tensorrt_llm.memory import DoesNotFit
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.quantization import UnsupportedQuantization
+from slipstream.engines.tensorrt_llm.planning.memory import DoesNotFit
+from slipstream.engines.tensorrt_llm.planning.quantization import UnsupportedQuantization
+from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape, known_shape
 from slipstream.engines.tensorrt_llm.runtime.served import ServedEngine
-from slipstream.engines.tensorrt_llm.script import emit_script
-from slipstream.engines.tensorrt_llm.shapes import ModelShape, known_shape
 
 AWQ = QuantizationSpec(method="awq", group_size=128, symmetric=True)
 GPTQ = QuantizationSpec(method="gptq", group_size=128, symmetric=True)

@@ -1,9 +1,9 @@
 """What a build tells the runtime: ``serving.json`` of an engine folder."""
 
-from slipstream.engines.tensorrt_llm.llm_args import llm_arguments
+from slipstream.engines.tensorrt_llm.compiling.llm_args import llm_arguments
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
+from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape
 from slipstream.engines.tensorrt_llm.runtime.served import DRAFT, TARGET, ServedEngine
-from slipstream.engines.tensorrt_llm.shapes import ModelShape
 
 
 def served_engine(

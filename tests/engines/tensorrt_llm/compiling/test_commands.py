@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from slipstream.engines.protocols import QuantizationSpec
-from slipstream.engines.tensorrt_llm import commands
+from slipstream.engines.tensorrt_llm.compiling import commands
+from slipstream.engines.tensorrt_llm.compiling.llm_args import llm_arguments
 from slipstream.engines.tensorrt_llm.contract import check_command, check_llm_args
 from slipstream.engines.tensorrt_llm.contract.commands import Values
-from slipstream.engines.tensorrt_llm.llm_args import llm_arguments
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.quantization import UnsupportedQuantization
-from slipstream.engines.tensorrt_llm.shapes import ModelShape, known_shape
+from slipstream.engines.tensorrt_llm.planning.quantization import UnsupportedQuantization
+from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape, known_shape
 
 AWQ = QuantizationSpec(method="awq", group_size=128, symmetric=True)
 GPTQ = QuantizationSpec(method="gptq", group_size=64, symmetric=True)

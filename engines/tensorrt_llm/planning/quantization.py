@@ -20,7 +20,7 @@ from slipstream.engines.protocols import QuantizationMethod, QuantizationSpec
 from slipstream.engines.tensorrt_llm.contract import facts
 from slipstream.engines.tensorrt_llm.contract.checkpoint import GROUP_SIZES
 from slipstream.engines.tensorrt_llm.options import Mode, TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.shapes import Linear, ModelShape
+from slipstream.engines.tensorrt_llm.planning.shapes import Linear, ModelShape
 
 
 class UnsupportedQuantization(InputError):

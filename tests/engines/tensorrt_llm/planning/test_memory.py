@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from slipstream.engines.protocols import QuantizationSpec
-from slipstream.engines.tensorrt_llm.memory import (
+from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
+from slipstream.engines.tensorrt_llm.planning.memory import (
     MIB,
     DoesNotFit,
     activation_bytes,
@@ -15,8 +16,7 @@ from slipstream.engines.tensorrt_llm.memory import (
     require_fit,
     weight_bytes,
 )
-from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.shapes import ModelShape, known_shape
+from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape, known_shape
 
 AWQ = QuantizationSpec(method="awq", group_size=128, symmetric=True)
 FP8 = QuantizationSpec(method="fp8")

@@ -10,11 +10,11 @@ from typing import Any
 
 from slipstream import EnvironmentFault, GateError
 from slipstream.engines.protocols import Progress, QuantizationSpec
-from slipstream.engines.tensorrt_llm import commands
+from slipstream.engines.tensorrt_llm.compiling import commands
 from slipstream.engines.tensorrt_llm.contract import check_checkpoint_config, check_engine_config
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
+from slipstream.engines.tensorrt_llm.planning.shapes import read_shape
 from slipstream.engines.tensorrt_llm.runtime.served import TARGET
-from slipstream.engines.tensorrt_llm.shapes import read_shape
 
 _TOLD = 800  # the end of a failed program's output, characters
 

@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from slipstream.engines.protocols import QuantizationSpec
-from slipstream.engines.tensorrt_llm import commands
+from slipstream.engines.tensorrt_llm.compiling import commands
+from slipstream.engines.tensorrt_llm.compiling.gptq import GPTQ_PACKAGES, PROGRAM
+from slipstream.engines.tensorrt_llm.compiling.serving import serving_json
 from slipstream.engines.tensorrt_llm.contract import facts
-from slipstream.engines.tensorrt_llm.gptq import GPTQ_PACKAGES, PROGRAM
-from slipstream.engines.tensorrt_llm.memory import MemoryPlan, require_fit
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.quantization import check_quantization
+from slipstream.engines.tensorrt_llm.planning.memory import MemoryPlan, require_fit
+from slipstream.engines.tensorrt_llm.planning.quantization import check_quantization
+from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape
 from slipstream.engines.tensorrt_llm.runtime.served import DRAFT, TARGET
-from slipstream.engines.tensorrt_llm.serving import serving_json
-from slipstream.engines.tensorrt_llm.shapes import ModelShape
 
 WORK = PurePath("/work")
 

@@ -9,8 +9,8 @@ from pathlib import PurePath
 from slipstream.engines.protocols import QuantizationSpec
 from slipstream.engines.tensorrt_llm.contract import check_command
 from slipstream.engines.tensorrt_llm.options import SpeculationMethod, TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.quantization import UnsupportedQuantization
-from slipstream.engines.tensorrt_llm.shapes import ModelShape
+from slipstream.engines.tensorrt_llm.planning.quantization import UnsupportedQuantization
+from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape
 
 EXAMPLES = PurePath("/app/examples")
 QUANTIZE = EXAMPLES / "quantization" / "quantize.py"

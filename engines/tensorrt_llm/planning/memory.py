@@ -12,15 +12,15 @@ from typing import Any
 
 from slipstream import InputError
 from slipstream.engines.protocols import QuantizationMethod, QuantizationSpec
-from slipstream.engines.tensorrt_llm.cards import GpuCard
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.quantization import (
+from slipstream.engines.tensorrt_llm.planning.cards import GpuCard
+from slipstream.engines.tensorrt_llm.planning.quantization import (
     SCHEMES,
     UnsupportedQuantization,
     check_quantization,
     scheme_of,
 )
-from slipstream.engines.tensorrt_llm.shapes import ModelShape
+from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape
 
 MIB = 2**20
 

@@ -15,7 +15,7 @@ from slipstream import EnvironmentFault
 from slipstream.engines.protocols import Progress, QuantizationSpec
 from slipstream.engines.tensorrt_llm.contract import check_checkpoint_config, check_hf_quant_config
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.shapes import ModelShape
+from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,8 @@ import pytest
 
 from slipstream.engines.protocols import QuantizationSpec
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.quantization import UnsupportedQuantization, check_quantization
-from slipstream.engines.tensorrt_llm.shapes import ModelShape, known_shape
+from slipstream.engines.tensorrt_llm.planning.quantization import UnsupportedQuantization, check_quantization
+from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape, known_shape
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
 QWEN = "Qwen/Qwen2.5-Coder-7B-Instruct"

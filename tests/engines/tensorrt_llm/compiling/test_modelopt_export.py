@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from slipstream import EnvironmentFault
 from slipstream.engines.protocols import QuantizationSpec
-from slipstream.engines.tensorrt_llm.modelopt_export import builder_fields, quantize_and_export, storage_dtype
+from slipstream.engines.tensorrt_llm.compiling.modelopt_export import builder_fields, quantize_and_export, storage_dtype
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.shapes import read_shape
+from slipstream.engines.tensorrt_llm.planning.shapes import read_shape
 from tests.tiny_llama import write_tiny_checkpoint
 
 AWQ = QuantizationSpec(method="awq", group_size=128, symmetric=True)
