@@ -1,6 +1,7 @@
 """Golden questions through the generator: what reaches the engine, what comes back, how two engines are compared."""
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -38,7 +39,9 @@ class Reciting:
         error: str = "",
         *,
         mute: bool = False,
+        pause_s: float = 0.0,
     ) -> None:
+        self._pause_s = pause_s
         self._tokenizer, self._texts, self._finish, self._error, self._mute = tokenizer, texts, finish, error, mute
         self._lock = threading.Lock()
         self.requests: list[GenerationRequest] = []
@@ -55,6 +58,7 @@ class Reciting:
             threading.Thread(target=self._recite, args=(request.generation_id, emit)).start()
 
     def _recite(self, name: str, emit: Emit) -> None:
+        time.sleep(self._pause_s)
         if not self._error:
             for token in self._tokenizer.encode(self._texts[name]):
                 emit(TokenDelta(name, (token,)))
@@ -101,9 +105,11 @@ class TestAnEngine:
         assert not runtime.closed
 
     def test_has_no_more_answers_at_a_time_than_streams(self, tokenizer: ChatTokenizer) -> None:
-        runtime = Reciting(tokenizer, {"a": "yes[1]", "b": "no[2]"})
-        ask(runtime, tokenizer, streams=1)
-        assert runtime.most == 1
+        texts = {"a": "yes [1]", "b": "no [2]"}
+        for streams in (1, 2):
+            runtime = Reciting(tokenizer, texts, pause_s=0.1)
+            ask(runtime, tokenizer, streams=streams)
+            assert runtime.most == streams
 
 
 class TestARequest:
