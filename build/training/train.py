@@ -76,7 +76,7 @@ def train(
     parameters = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=0.0)
     steps = options.epochs * math.ceil(len(pages) / options.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, steps, options.warmup_share))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps, options.warmup_share))
     losses: list[float] = []
     tuned.train()
     for batch in _batches(pages, options):
@@ -156,7 +156,7 @@ def _batches(pages: Sequence[EncodedPage], options: TrainOptions) -> Iterator[li
             yield order[start : start + options.batch_size]
 
 
-def _cosine(step: int, steps: int, warmup_share: float) -> float:
+def cosine(step: int, steps: int, warmup_share: float) -> float:
     """Linear warm-up, then a cosine to zero."""
     warmup = max(1, round(steps * warmup_share))
     if step < warmup:
@@ -209,4 +209,4 @@ def options_as_params(options: TrainOptions) -> dict[str, Any]:
     return {**asdict(options), "target_modules": ",".join(options.target_modules)}
 
 
-__all__ = ["TrainOptions", "answer_loss", "attach_lora", "options_as_params", "save_adapter", "train"]
+__all__ = ["TrainOptions", "answer_loss", "attach_lora", "cosine", "options_as_params", "save_adapter", "train"]

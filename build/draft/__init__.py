@@ -1,0 +1,1 @@
+"""Speculative drafts: made from the merged model, measured beside no draft at all, kept where they pay."""
