@@ -10,7 +10,6 @@ _QUIET = {
     "CONFIDENT_TRACING_ENABLED": "NO",
     "DEEPEVAL_EVAL_MODE": "llm",  # the others ask a service of theirs
 }
-_ACCOUNTS = ("CONFIDENT_API_KEY", "DEEPEVAL_RESULTS_FOLDER")  # with these it sends or writes results
 
 
 class DeepEvalMissing(EnvironmentFault):
@@ -24,8 +23,6 @@ def quieten_deepeval() -> None:
         DeepEvalMissing: it is not installed.
     """
     os.environ.update(_QUIET)
-    for name in _ACCOUNTS:
-        os.environ.pop(name, None)
     try:
         import deepeval  # noqa: F401
     except ImportError as error:
