@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from slipstream.engines.protocols import GenerationRequest, RuntimeOptions, Sampling
+from slipstream.engines.tensorrt_llm.compiling.serving import served_engine as built_engine
 from slipstream.engines.tensorrt_llm.contract import ContractViolation
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
+from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape
 from slipstream.engines.tensorrt_llm.runtime import llmapi
 from slipstream.engines.tensorrt_llm.runtime.llm_arguments import llm_arguments
 from slipstream.engines.tensorrt_llm.runtime.llmapi import EngineNotLoaded, LlmApiRuntime
 from slipstream.engines.tensorrt_llm.runtime.sampling import sampling_arguments
 from slipstream.engines.tensorrt_llm.runtime.served import EngineUnreadable, ServedEngine
-from slipstream.engines.tensorrt_llm.serving import served_engine as built_engine
-from slipstream.engines.tensorrt_llm.shapes import ModelShape
 from tests.engines.tensorrt_llm import fake_llm
 from tests.engines.tensorrt_llm.conftest import served_engine, write_engine
 from tests.engines.tensorrt_llm.fake_llm import LLM
@@ -243,11 +243,20 @@ class TestLoad:
         runtime.close()
         assert LLM.latest.is_shut_down
 
-    def test_statistics_that_fail_end_nothing(self, runtime: LlmApiRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(llmapi, "STATISTICS_PERIOD_S", 0.01)
+    def test_statistics_that_fail_end_nothing(
+        self, tmp_path: Path, options: RuntimeOptions, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[float] = []
 
         def failing(self: LLM, timeout: float) -> Any:
+            asked.append(timeout)
             raise RuntimeError("no statistics")
 
+        fake_llm.install(monkeypatch)
+        monkeypatch.setattr(llmapi, "STATISTICS_PERIOD_S", 0.01)
         monkeypatch.setattr(LLM, "get_stats_async", failing)
+        engine(tmp_path)
+        runtime = LlmApiRuntime(tmp_path, options)
         assert len(ask(runtime, max_tokens=300).wait().tokens) == 300
+        runtime.close()
+        assert len(asked) == 1  # and is not tried again

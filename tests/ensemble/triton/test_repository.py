@@ -61,9 +61,9 @@ def test_an_engine_over_several_gpus_is_orchestrated(tmp_path: Path) -> None:
     assert backend_environment(bundle(tmp_path / "inside", "llmapi", tensor_parallel=2)) == {}
 
 
-@pytest.mark.parametrize("target", ["tensorrt_llm", "openvino"])
-def test_what_runs_inside_the_generator_brings_no_other_model(tmp_path: Path, target: str) -> None:
-    made = bundle(tmp_path / "b", "llmapi")
+@pytest.mark.parametrize(("target", "mode"), [("tensorrt_llm", "llmapi"), ("openvino", "engine")])
+def test_what_runs_inside_the_generator_brings_no_other_model(tmp_path: Path, target: str, mode: str) -> None:
+    made = bundle(tmp_path / "b", mode)
     engine = made.manifest.engine.model_copy(update={"target": target})
     made = Bundle(made.path, made.manifest.model_copy(update={"engine": engine}))
     assert models(write_repository(made, tmp_path / "models")) == OURS
