@@ -80,13 +80,16 @@ class GoldenAnswers(BaseModel):
 
 
 class Agreement(BaseModel):
-    """Of two engines' greedy answers: the share that is the same token by token, and how long they begin alike."""
+    """Of two engines' greedy answers: the share that is the same token by token, and how long they begin alike.
+
+    Both are None where no engine was asked.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     answers: int
-    identical: float
-    common_prefix: float
+    identical: float | None
+    common_prefix: float | None
 
 
 def answer(
@@ -136,16 +139,19 @@ def answer(
 def agreement(one: GoldenAnswers, other: GoldenAnswers) -> Agreement:
     """How alike two sets of answers to the same questions are; declined questions, which no engine sees, count not.
 
-    ``common_prefix`` is the mean over answers of the tokens both begin with, divided by the longer one's.
+    ``common_prefix`` is the mean over answers of the tokens both begin with, divided by the longer one's. An engine does
+    not quite agree with itself where several answers run at a time: how they are batched changes the last bits of a sum.
 
     Raises:
-        ValueError: they answer other questions, or none.
+        ValueError: they answer other questions.
     """
     ours = {answer.question_id: answer.token_ids for answer in one.answers if answer.prompt_tokens}
     theirs = {answer.question_id: answer.token_ids for answer in other.answers if answer.prompt_tokens}
-    if ours.keys() != theirs.keys() or not ours:
+    if ours.keys() != theirs.keys():
         raise ValueError("two sets of answers are compared only on the same questions")
     pairs = [(ours[name], theirs[name]) for name in ours]
+    if not pairs:
+        return Agreement(answers=0, identical=None, common_prefix=None)
     return Agreement(
         answers=len(pairs),
         identical=fmean(a == b for a, b in pairs),

@@ -163,6 +163,8 @@ class TestAgreement:
         sides = [together(said("x").model_copy(update={"token_ids": tuple(ids)})) for ids in (one, other)]
         found = agreement(*sides)
         assert found.answers == 1
+        assert found.identical is not None
+        assert found.common_prefix is not None
         return found.identical, found.common_prefix
 
     @pytest.mark.parametrize(
@@ -189,5 +191,7 @@ class TestAgreement:
     def test_is_of_the_same_questions_only(self) -> None:
         with pytest.raises(ValueError, match="same questions"):
             agreement(together(said("x", name="a")), together(said("x", name="b")))
-        with pytest.raises(ValueError, match="same questions"):
-            agreement(together(), together())
+
+    def test_of_no_answer_is_no_number(self) -> None:
+        declined = together(said("Not found.", name="c", tokens=0))
+        assert agreement(declined, declined).model_dump() == {"answers": 0, "identical": None, "common_prefix": None}
