@@ -139,8 +139,9 @@ def answer(
 def agreement(one: GoldenAnswers, other: GoldenAnswers) -> Agreement:
     """How alike two sets of answers to the same questions are; declined questions, which no engine sees, count not.
 
-    ``common_prefix`` is the mean over answers of the tokens both begin with, divided by the longer one's. An engine does
-    not quite agree with itself where several answers run at a time: how they are batched changes the last bits of a sum.
+    ``common_prefix`` is the mean over answers of the tokens both begin with, divided by the longer one's. An engine
+    does not quite agree with itself where several answers run at a time: how they are batched changes the last bits
+    of a sum.
 
     Raises:
         ValueError: they answer other questions.
