@@ -78,13 +78,11 @@ def distil(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.manual_seed(options.seed)
-    teacher = (
-        AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, local_files_only=True)
-        .eval()
-        .requires_grad_(False)
-    )
-    draft = cut_layers(teacher, options.layers)
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
+    teacher: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, local_files_only=True)
+    teacher = teacher.eval().requires_grad_(False)
+    draft: Any = cut_layers(teacher, options.layers)
+    tokenizers: Any = AutoTokenizer
+    tokenizer = tokenizers.from_pretrained(checkpoint, local_files_only=True)
     draft.save_pretrained(out)
     tokenizer.save_pretrained(out)
     check_same_tokens(checkpoint, out)
