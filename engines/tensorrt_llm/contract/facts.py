@@ -48,11 +48,11 @@ def facts(name: Literal["commands", "llm_args", "quantization"]) -> Mapping[str,
 
 
 def section(title: str, fields: Mapping[str, Field], sections: Mapping[str, Mapping[str, Field]]) -> type[BaseModel]:
-    """A model that takes ``fields`` and nothing else, converts nothing, and resolves types by name in ``sections``."""
+    """A model that takes ``fields`` and nothing else, and resolves types by name in ``sections``."""
     definitions: dict[str, Any] = {
         name: (_annotation(field, sections), ... if field.get("required") else None) for name, field in fields.items()
     }
-    return create_model(title, __config__=ConfigDict(extra="forbid", strict=True), **definitions)
+    return create_model(title, __config__=ConfigDict(extra="forbid"), **definitions)
 
 
 def require(model: type[BaseModel], given: Mapping[str, Any]) -> None:

@@ -72,14 +72,17 @@ class Programs:
             program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
     @property
-    def called(self) -> list[str]:
-        """The names, in order; each call was one that the contract allows."""
-        if not self._log.exists():
-            return []
-        lines = [json.loads(line) for line in self._log.read_text().splitlines()]
-        for words in lines:
+    def commands(self) -> list[list[str]]:
+        """In order; each was one that the contract allows."""
+        lines = self._log.read_text().splitlines() if self._log.exists() else []
+        called: list[list[str]] = list(map(json.loads, lines))
+        for words in called:
             check_command(words)
-        return [Path(words[1]).name if words[0] == "python3" else words[0] for words in lines]
+        return called
+
+    @property
+    def called(self) -> list[str]:
+        return [Path(words[1]).name if words[0] == "python3" else words[0] for words in self.commands]
 
 
 @pytest.fixture
@@ -135,6 +138,17 @@ def test_sixteen_bits_and_a_draft_are_converted_in_the_container(
     assert programs.called == ["convert_checkpoint.py", "trtllm-build"] * 2
     assert sorted(path.name for path in (tmp_path / "engine").iterdir()) == ["draft", "serving.json", "target"]
     assert ServedEngine.read(tmp_path / "engine").draft_kv_values_per_token == 2 * 2 * 32
+
+
+def test_a_gptq_checkpoint_is_converted_as_one(checkpoint: Path, tmp_path: Path, programs: Programs) -> None:
+    quantize(target(), checkpoint, tmp_path / "quantized")
+    path = tmp_path / "quantized" / "target" / "config.json"
+    stored = {"quant_method": "gptq", "bits": 4, "group_size": 64, "desc_act": False, "sym": True}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "quantization_config": stored}))
+    compiled(target(), tmp_path / "quantized", tmp_path / "engine")
+    assert programs.called == ["convert_checkpoint.py", "trtllm-build"]
+    flags = check_command(programs.commands[0])
+    assert (flags["--weight_only_precision"], flags["--group_size"]) == ("int4_gptq", 64)
 
 
 def test_mode_llmapi_places_the_checkpoint_and_its_tokenizer(

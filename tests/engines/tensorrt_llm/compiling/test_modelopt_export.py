@@ -115,8 +115,10 @@ def test_what_is_not_quantized_stays_as_it_was(awq: tuple[dict[str, Any], Tensor
 
 
 def test_two_gpus_get_half_of_each_matrix(checkpoint: Path, tmp_path: Path) -> None:
-    config, ranks = export(checkpoint, tmp_path, AWQ, tensor_parallel=2)
+    groups_of_64 = QuantizationSpec(method="awq", group_size=64, symmetric=True)
+    config, ranks = export(checkpoint, tmp_path, groups_of_64, tensor_parallel=2)
     assert config["mapping"]["world_size"] == 2
+    assert config["quantization"]["group_size"] == 64
     assert [path.name for path in sorted(tmp_path.glob("*.safetensors"))] == ["rank0.safetensors", "rank1.safetensors"]
     place = "transformer.layers.1.mlp"
     gate, down = (source(checkpoint, 1, (f"mlp.{name}_proj",)) for name in ("gate", "down"))
@@ -128,6 +130,7 @@ def test_two_gpus_get_half_of_each_matrix(checkpoint: Path, tmp_path: Path) -> N
         for name, weights in halves.items():
             scales = tensors[f"{place}.{name}.weights_scaling_factor"]
             inputs = tensors[f"{place}.{name}.prequant_scaling_factor"]
+            assert scales.shape == (weights.shape[0], weights.shape[1] // 64)
             off = steps_off(tensors[f"{place}.{name}.weight"], scales, inputs, weights)
             assert off.max() < 0.52, (number, name)
 

@@ -144,14 +144,6 @@ def test_gptq_with_a_draft_makes_two_engines(container: Container) -> None:
     assert container.served().options.speculative.draft_model == HOSTILE
 
 
-def test_the_gptq_program_is_python_of_the_interface_that_was_read(container: Container) -> None:
-    script = emit(container, options(gpu="a10g"), GPTQ, QWEN)
-    program = script.split("<<'PY'\n")[1].split("PY\n")[0]
-    compile(program, "gptq", "exec")
-    assert "desc_act=False" in program
-    assert "sym=True" in program
-
-
 def test_a_second_run_does_nothing_twice(container: Container) -> None:
     script = emit(container, options(), AWQ, shape())
     assert container.run(script).returncode == 0
