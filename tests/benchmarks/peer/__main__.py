@@ -3,7 +3,8 @@
 Both have the base model at 4 bits with 8-bit embeddings: the peer the GGUF file itself, ours the engine that the
 recipe's quantization makes of it, without an adapter. Both get the same token ids, greedy, in turn (A B B A ...); no
 two prompts begin alike. Rates are by the clock; beside it stands the ratio to what the peer's own ``timings`` say, so
-that HTTP explains nothing. The settings of the peer are the best of those that ``--variants`` compares.
+that HTTP explains nothing, and the ratio of the processor time that each engine's process took for the same tokens, which
+is the fairer one on a busy machine. The settings of the peer are the best of those that ``--variants`` compares.
 
 Run: ``python -m tests.benchmarks.peer`` (compiles `llama-server` first: minutes, once; then about 15 minutes).
 """
@@ -12,6 +13,7 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -20,7 +22,7 @@ from slipstream.ensemble.tokenizer import ChatTokenizer
 from slipstream.settings import Settings
 from tests.benchmarks.peer import base_engine
 from tests.benchmarks.peer.llama_server import VERSION, llama_server
-from tests.benchmarks.peer.measure import SCENARIOS, Result, interval, measure, real_prompts
+from tests.benchmarks.peer.measure import SCENARIOS, Result, agreement, interval, measure, real_prompts
 from tests.benchmarks.peer.quiet import IDLE_SHARE
 from tests.benchmarks.peer.sides import Ours, Peer
 from tests.benchmarks.peer.variants import BEST, compare_variants
@@ -28,6 +30,7 @@ from tests.benchmarks.served import machine, spread
 
 _QUESTIONS = ("Write a Python function that reverses a string.", "What is the capital of France?", "Name three fruits.")
 _ANSWER_TOKENS = 40
+_AGREEMENT = (32, 96)
 
 
 def _arguments() -> argparse.Namespace:
@@ -36,6 +39,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--gguf", type=Path, help="another file for the peer, instead of the base model's own")
     parser.add_argument("--json", type=Path, help="write every run there, too")
     parser.add_argument("--variants", action="store_true", help="compare settings of the peer instead")
+    parser.add_argument("--rounds", type=int, help="of each scenario, instead of its own number")
     parser.add_argument("--busy", action="store_true", help="measure though other processes compute")
     parser.add_argument("--patience", type=float, default=120, help="seconds to wait for the machine to be idle")
     return parser.parse_args()
@@ -59,7 +63,12 @@ def main() -> None:
         return
     with Ours(same.engine_dir) as ours, Peer(program, gguf, BEST, log) as peer:
         _show_answers(ours, peer, tokenizer)
-        results = [measure(scenario, ours, peer, prompts, patience_s) for scenario in SCENARIOS]
+        same_next = agreement(ours, peer, prompts(*_AGREEMENT))
+        print(f"same next token after {_AGREEMENT[0]} prompts of {_AGREEMENT[1]} tokens: {same_next:.0%}\n")
+        results = [
+            measure(replace(one, rounds=given.rounds or one.rounds), ours, peer, prompts, patience_s)
+            for one in SCENARIOS
+        ]
     print(_table(results))
     if given.json:
         facts = {"machine": machine(), "peer": VERSION, "flags": BEST, "quantization": same.quantization}
@@ -80,20 +89,18 @@ def _show_answers(ours: Ours, peer: Peer, tokenizer: ChatTokenizer) -> None:
 
 def _table(results: Sequence[Result]) -> str:
     """Markdown; medians with (minimum–maximum), ratios with [95% bootstrap interval]."""
-    lines = [
-        "| output tokens/s | slipstream | llama-server | ratio | to the peer's own timings | goal | TTFT |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    columns = ("output tokens/s", "slipstream", "llama-server", "ratio", "to the peer's own timings")
+    heads = (*columns, "by processor time", "goal", "TTFT")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for result in results:
-        ratio, by_own = _ratio(result.ratios()), _ratio(result.ratios(by_own=True))
+        ratios = (result.ratios(), result.ratios(by_own=True), result.cpu_ratios())
         rates = [spread([run.rate for run in runs]) for runs in (result.ours, result.peer)]
         ours, peer = (f"{median(run.ttft_s for run in runs) * 1e3:,.0f}" for runs in (result.ours, result.peer))
         goal = (
             f"≥ {result.scenario.goal}: {'met' if interval(result.ratios())[0] >= result.scenario.goal else 'missed'}"
         )
-        lines.append(
-            f"| {result.scenario.name} | {rates[0]} | {rates[1]} | {ratio} | {by_own} | {goal} | {ours} and {peer} ms |"
-        )
+        cells = (result.scenario.name, *rates, *map(_ratio, ratios), goal, f"{ours} and {peer} ms")
+        lines.append(f"| {' | '.join(cells)} |")
     others = [run.others for result in results for run in (*result.ours, *result.peer)]
     busy = f"Other processes took {median(others):.1%} of the processors in the median run, {max(others):.1%} at most"
     return "\n".join([*lines, "", f"{busy} (idle: {IDLE_SHARE:.0%})."])

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tests.benchmarks.peer.quiet import Watch, wait_until_idle
+from tests.benchmarks.peer.quiet import Watch, process_s, wait_until_idle
 from tests.benchmarks.peer.sides import Prompts, Side, Stream
 
 _RESAMPLES, _SEED = 10_000, 4
@@ -53,12 +53,14 @@ class Run:
         own_rate: the same by the engine's own account; 0 where it gives none.
         ttft_s: from sending to the first token, median over the streams.
         others: share of the processors that other processes took meanwhile.
+        cpu_s: processor time of the engine's process. On a busy machine its ratio is the fairer one.
     """
 
     rate: float
     own_rate: float
     ttft_s: float
     others: float
+    cpu_s: float
 
 
 @dataclass
@@ -72,6 +74,10 @@ class Result:
         pairs = zip(self.ours, self.peer, strict=True)
         return [ours.rate / (peer.own_rate if by_own else peer.rate) for ours, peer in pairs]
 
+    def cpu_ratios(self) -> list[float]:
+        """The peer's processor time for the same tokens over ours, per round."""
+        return [peer.cpu_s / ours.cpu_s for ours, peer in zip(self.ours, self.peer, strict=True)]
+
     def ttft_ratios(self) -> list[float]:
         return [ours.ttft_s / peer.ttft_s for ours, peer in zip(self.ours, self.peer, strict=True)]
 
@@ -79,6 +85,7 @@ class Result:
         summary = {
             "ratio": interval(self.ratios()),
             "ratio_by_peers_timings": interval(self.ratios(by_own=True)),
+            "cpu_ratio": interval(self.cpu_ratios()),
             "ttft_ratio": interval(self.ttft_ratios()),
         }
         return asdict(self) | summary
@@ -94,6 +101,12 @@ def real_prompts(tokenizer: Encoder) -> Callable[[int, int], list[list[int]]]:
     files = sorted(file for folder in folders for file in folder.rglob("*.py"))
     tokens = cycle([token for file in files for token in tokenizer.encode(file.read_text(encoding="utf-8"))])
     return lambda count, length: [list(islice(tokens, length)) for _ in range(count)]
+
+
+def agreement(ours: Side, peer: Side, prompts: Sequence[Sequence[int]]) -> float:
+    """Share of ``prompts`` after which both pick the same next token: the two have the same model, rounded apart."""
+    same = [ours.run([prompt], 1)[0].token_ids == peer.run([prompt], 1)[0].token_ids for prompt in prompts]
+    return sum(same) / len(same)
 
 
 def measure(
@@ -117,13 +130,13 @@ def measure(
 
 
 def _run(side: Side, prompts: Prompts, scenario: Scenario, pids: Sequence[int]) -> Run:
-    watch = Watch(pids)
+    watch, before_s = Watch(pids), process_s(side.pid)
     streams = side.run(prompts, scenario.output_tokens)
-    others = watch.others()
+    others, cpu_s = watch.others(), process_s(side.pid) - before_s
     counts = [len(stream.arrivals) for stream in streams]
     assert counts == [scenario.output_tokens] * len(prompts), f"{side.name} generated {counts}"
     rate, own_rate = (whole_rate, own_whole_rate) if scenario.whole else (decode_rate, own_decode_rate)
-    return Run(rate(streams), own_rate(streams), median(stream.arrivals[0] for stream in streams), others)
+    return Run(rate(streams), own_rate(streams), median(stream.arrivals[0] for stream in streams), others, cpu_s)
 
 
 def whole_rate(streams: Sequence[Stream]) -> float:

@@ -1,5 +1,6 @@
 """Whether the machine is ours while we measure: what everybody else takes of its processors."""
 
+import os
 import time
 from collections.abc import Sequence
 
@@ -21,17 +22,17 @@ class Watch:
     """From its making on: CPU seconds of the machine, and of what we measure (this process and those of ``pids``)."""
 
     def __init__(self, pids: Sequence[int]) -> None:
-        self._processes = [psutil.Process(), *map(psutil.Process, pids)]
+        self._pids = [os.getpid(), *pids]
         self._started = time.perf_counter()
-        self._all, self._ours = _machine_s(), self._process_s()
+        self._all, self._ours = _machine_s(), self._ours_s()
 
     def others(self) -> float:
         """Share of all processors that others have had: other processes, the kernel, other virtual machines."""
         capacity = (time.perf_counter() - self._started) * (psutil.cpu_count() or 1)
-        return max(0.0, (_machine_s() - self._all) - (self._process_s() - self._ours)) / capacity
+        return max(0.0, (_machine_s() - self._all) - (self._ours_s() - self._ours)) / capacity
 
-    def _process_s(self) -> float:
-        return sum(sum(process.cpu_times()[:2]) for process in self._processes)
+    def _ours_s(self) -> float:
+        return sum(map(process_s, self._pids))
 
 
 def wait_until_idle(pids: Sequence[int], patience_s: float) -> None:
@@ -53,6 +54,11 @@ def wait_until_idle(pids: Sequence[int], patience_s: float) -> None:
                 f"other processes take {share:.0%} of the processors (load {load:.1f}); a comparison needs them idle",
                 "stop them, or give --busy to measure all the same, with the share that others took in the table",
             )
+
+
+def process_s(pid: int) -> float:
+    """Seconds of processor time that a process has had."""
+    return float(sum(psutil.Process(pid).cpu_times()[:2]))
 
 
 def _machine_s() -> float:

@@ -40,12 +40,13 @@ def test_the_peers_own_account_leaves_out_what_http_and_waiting_took() -> None:
 
 
 def test_ratios_are_of_rounds_so_that_a_slow_minute_hits_both_sides() -> None:
-    fast, slow = Run(200, 0, 0.1, 0), Run(20, 0, 1.0, 0)
-    peers = [Run(100, 110, 0.2, 0), Run(10, 11, 2.0, 0)]
+    fast, slow = Run(200, 0, 0.1, 0, 1.0), Run(20, 0, 1.0, 0, 1.5)
+    peers = [Run(100, 110, 0.2, 0, 2.0), Run(10, 11, 2.0, 0, 3.0)]
     result = Result(Scenario("any", 1, 1, 1, whole=False, goal=1.0, rounds=2), [fast, slow], peers)
     assert result.ratios() == [2.0, 2.0]
     assert result.ratios(by_own=True) == pytest.approx([200 / 110, 20 / 11])
     assert result.ttft_ratios() == [0.5, 0.5]
+    assert result.cpu_ratios() == [2.0, 2.0]
 
 
 def test_one_outlier_moves_neither_the_median_nor_its_interval_far() -> None:
