@@ -1,5 +1,6 @@
 """The whole build on tiny real models: what runs, what is taken from the cache, and what stops it."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,13 +8,16 @@ import pytest
 
 from slipstream import EnvironmentFault
 from slipstream.build.durable import DiskFull
+from slipstream.build.gates import GateFailed
 from slipstream.build.graph import stage_names
 from slipstream.build.merge import MergeDisagrees
 from slipstream.build.pipeline import BuildReport, Pipeline, PlanReport
 from slipstream.build.recipe import parse_recipe
 from slipstream.build.registry import Registry
 from slipstream.build.stages import Status
+from slipstream.engines.grouping import GroupSizeMismatch
 from slipstream.ensemble.bundle import BundleError, find_bundle
+from slipstream.ensemble.manifest import EVALUATION
 from slipstream.settings import Settings
 from tests.build.conftest import TinyRecipe
 
@@ -111,6 +115,44 @@ def test_what_changed_runs_again_and_nothing_else(home: Home, changed: dict[str,
     assert planned == ran
     assert home.ran(**changed) == ran
     assert home.ran(**changed) == set()
+
+
+def test_what_was_measured_lies_beside_the_manifest_and_is_no_part_of_the_id(home: Home) -> None:
+    report = home.build()
+    assert report.evaluation is not None
+    kept = json.loads((report.bundle.path / EVALUATION).read_text(encoding="utf-8"))
+    assert kept == report.evaluation.model_dump(mode="json")
+    assert kept["quality"]["code"]["kl"] > 0
+    assert kept["quality"]["code"]["tokens"] == 4 * 127
+    assert kept["speed"]["alone"]["decode"] > 0
+    assert kept["speed"]["peak_memory_bytes"] > 10_000_000
+    assert kept["stages"]["quantize"]["peak_memory_bytes"] > 10_000_000
+    assert EVALUATION not in {entry.path for entry in report.bundle.manifest.files}
+    (report.bundle.path / EVALUATION).unlink()
+    assert home.build().unchanged  # nothing is measured again for it
+    assert (report.bundle.path / EVALUATION).is_file()
+
+
+def test_a_gate_that_is_not_passed_makes_no_bundle_and_keeps_what_was_measured(home: Home) -> None:
+    before = sorted(home.settings.bundles_dir.iterdir())
+    pipeline = home.pipeline(gates={"max_kl": 1e-9, "max_perplexity_rise": 1e9})
+    with pytest.raises(GateFailed, match=r"max_kl is .*, at most 1e-09 is allowed") as caught:
+        pipeline.build()
+    assert caught.value.exit_code == 1
+    assert "max_perplexity_rise" not in caught.value.message
+    assert pipeline.evaluation is not None
+    assert [gate.passed for gate in pipeline.evaluation.gates] == [True, False]
+    assert sorted(home.settings.bundles_dir.iterdir()) == before
+    assert home.ran(gates={"max_kl": 1e9}) == {"bundle"}  # looser, and nothing is measured again
+
+
+def test_a_group_size_is_checked_against_the_base_model_before_any_stage(home: Home) -> None:
+    recorder = Recorder()
+    with pytest.raises(GroupSizeMismatch, match="group size 48 does not divide every input width"):
+        home.pipeline(recorder, quantization__group_size=48).build()
+    assert {stage for _, stage in recorder.events} == {"resolve"}
+    with pytest.raises(GroupSizeMismatch):
+        home.plan(quantization__group_size=48)
 
 
 def test_a_build_may_leave_the_active_bundle_alone(home: Home) -> None:
@@ -235,7 +277,7 @@ def test_a_disk_too_small_for_the_whole_build_is_told_before_it_starts(
 ) -> None:
     fresh, recorder = Home(tmp_path, tiny_recipe), Recorder()
     monkeypatch.setattr("slipstream.build.pipeline.free_bytes", lambda folder: 1_500_000)  # enough for a merge
-    with pytest.raises(DiskFull, match="merge, quantize, compile, embedder"):
+    with pytest.raises(DiskFull, match="merge, reference, quantize, compile, embedder, quality, speed"):
         fresh.pipeline(recorder).build()
     assert recorder.events == [("started", "resolve"), ("asked", "resolve")]
 
@@ -254,4 +296,4 @@ def test_a_build_that_failed_goes_on_where_it_stopped(
             fresh.build()
     with pytest.raises(BundleError):
         find_bundle(fresh.settings.bundles_dir)
-    assert fresh.ran() == {"compile", "embedder", "bundle"}
+    assert fresh.ran() == {"compile", "embedder", "quality", "speed", "bundle"}
