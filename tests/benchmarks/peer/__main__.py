@@ -3,8 +3,8 @@
 Both have the base model at 4 bits with 8-bit embeddings: the peer the GGUF file itself, ours the engine that the
 recipe's quantization makes of it, without an adapter. Both get the same token ids, greedy, in turn (A B B A ...); no
 two prompts begin alike. Rates are by the clock; beside it stands the ratio to what the peer's own ``timings`` say, so
-that HTTP explains nothing, and the ratio of the processor time that each engine's process took for the same tokens, which
-is the fairer one on a busy machine. The settings of the peer are the best of those that ``--variants`` compares.
+that HTTP explains nothing, and the ratio of the processor time that both took for the same tokens, which is the fairer
+one on a busy machine. The settings of the peer are the best of those that ``--variants`` compares.
 
 Run: ``python -m tests.benchmarks.peer`` (compiles `llama-server` first: minutes, once; then about 15 minutes).
 """
@@ -56,7 +56,7 @@ def main() -> None:
     prompts, patience_s = real_prompts(tokenizer), None if given.busy else given.patience
     print(f"machine: {machine()}")
     print(f"slipstream: openvino-genai {version('openvino-genai')}, {same.quantization}")
-    print(f"peer: llama-server of llama-cpp-python {VERSION}, {gguf.name}, {' '.join(BEST)}\n")
+    print(f"peer: llama-server of llama-cpp-python {VERSION}, {gguf.name}, {' '.join(BEST) or 'as it comes'}\n")
     log = home / "peer" / "llama-server.log"
     if given.variants:
         compare_variants(program, gguf, log, prompts, patience_s)
