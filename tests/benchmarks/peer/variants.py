@@ -10,7 +10,7 @@ from tests.benchmarks.peer.quiet import wait_until_idle
 from tests.benchmarks.peer.sides import Peer
 
 BEST: tuple[str, ...] = ()
-"""What the comparison runs it with: its defaults, flash attention among them. By processor time, on one thread, an 8-bit
+"""What the comparison runs it with: its defaults, flash attention among them. By processor time on one thread, an 8-bit
 KV cache took 3 to 50% more than they do, and no flash attention 3 to 10%."""
 
 VARIANTS: dict[str, tuple[str, ...]] = {
