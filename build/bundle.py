@@ -25,6 +25,7 @@ from slipstream.ensemble.manifest import (
     MANIFEST,
     SIGNATURE,
     AdapterLineage,
+    DraftEntry,
     EmbedderAdapterEntry,
     EmbedderEntry,
     EngineEntry,
@@ -34,7 +35,7 @@ from slipstream.ensemble.manifest import (
 )
 from slipstream.ensemble.prompt import PROMPT
 
-ENGINE, TOKENIZER, EMBEDDER = "engine", "tokenizer", "embedder"
+ENGINE, DRAFT, TOKENIZER, EMBEDDER = "engine", "draft", "tokenizer", "embedder"
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,32 @@ class Part:
 
 def parts(outputs: Outputs) -> list[Part]:
     """What a bundle is made of, sorted by place; the tokenizer is written beside the merged checkpoint."""
-    places = {"compile": f"{ENGINE}/", "embedder": f"{EMBEDDER}/", "merge": ""}
+    # What of a stage's output is taken, and where it goes.
+    places = [
+        ("compile", "", f"{ENGINE}/"),
+        ("embedder", "", f"{EMBEDDER}/"),
+        ("merge", f"{TOKENIZER}/", f"{TOKENIZER}/"),
+    ]
+    if (draft := _draft(outputs)) is not None and draft.method == "draft":
+        places.append(("draft", "engine/", f"{DRAFT}/"))
     return sorted(
         (
-            Part(outputs[stage].folder / entry.path, entry.model_copy(update={"path": place + entry.path}))
-            for stage, place in places.items()
+            Part(
+                outputs[stage].folder / entry.path,
+                entry.model_copy(update={"path": place + entry.path.removeprefix(taken)}),
+            )
+            for stage, taken, place in places
             for entry in outputs[stage].files
-            if stage != "merge" or entry.path.startswith(f"{TOKENIZER}/")
+            if entry.path.startswith(taken)
         ),
         key=lambda part: part.entry.path,
     )
+
+
+def _draft(outputs: Outputs) -> DraftEntry | None:
+    """What the build kept of the drafts it tried."""
+    kept = outputs["speculate"].facts["kept"] if "speculate" in outputs else {"method": "none"}
+    return None if kept["method"] == "none" else DraftEntry(method=kept["method"], tokens=kept["tokens"])
 
 
 def manifest_of(
@@ -77,6 +94,7 @@ def manifest_of(
         recipe=recipe.model_dump(mode="json"),
         lineage=_lineage(base, adapter, quantized["calibration_sha256"]),
         quantization={**recipe.quantization.effective(), **quantized["quantized"]},
+        draft=_draft(outputs),
         engine=EngineEntry(
             target=compiled["target"],
             versions={**outputs["quantize"].inputs["libraries"], **compiled["versions"]},

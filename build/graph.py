@@ -7,6 +7,7 @@ from typing import Any
 
 from slipstream.build.calibration import calibration_sequences, chunks_digest, comparison_texts, source_chunks
 from slipstream.build.checkpoint import write_tokenizer
+from slipstream.build.draft.stages import draft_names, draft_stages
 from slipstream.build.embedder import export_embedder
 from slipstream.build.embedder_adapter import EmbedderAdapter, resolve_embedder_adapter
 from slipstream.build.evaluation.stages import Material, evaluation_names, evaluation_stages, read_material
@@ -33,7 +34,8 @@ _GGUF_GROWTH, _SAFETENSORS_GROWTH = 8, 2
 class Resolved:
     """What the references of a recipe mean now.
 
-    ``chunks`` are those of its calibration sources; ``material`` is what it is measured on, None where nothing is.
+    ``chunks`` are those of its calibration sources; ``material`` is what it is measured on, None where nothing is. In
+    ``state_dir`` long work that is killed leaves what it has.
     """
 
     base: ResolvedModel
@@ -42,6 +44,7 @@ class Resolved:
     embedder_adapter: EmbedderAdapter | None
     chunks: list[Chunk]
     material: Material | None
+    state_dir: Path
 
 
 def resolve(recipe: Recipe, settings: Settings, progress: Progress) -> Resolved:
@@ -66,7 +69,8 @@ def resolve(recipe: Recipe, settings: Settings, progress: Progress) -> Resolved:
     progress(0.9, "reading the calibration sources")
     chunks = source_chunks(recipe.calibration.sources, settings)
     progress(0.95, "reading what to measure on")
-    return Resolved(base, adapter, embedder, embedder_adapter, chunks, read_material(recipe, chunks))
+    material, state_dir = read_material(recipe, chunks), settings.cache_dir / "unfinished"
+    return Resolved(base, adapter, embedder, embedder_adapter, chunks, material, state_dir)
 
 
 def stages_of(recipe: Recipe, resolved: Resolved) -> list[Stage]:
@@ -78,14 +82,18 @@ def stages_of(recipe: Recipe, resolved: Resolved) -> list[Stage]:
         _compile(recipe, resolved),
         _embedder(recipe, resolved),
     ]
-    return [*made, *evaluation_stages(recipe, resolved.chunks, resolved.material)]
+    return [
+        *made,
+        *draft_stages(recipe, resolved.chunks, resolved.state_dir),
+        *evaluation_stages(recipe, resolved.chunks, resolved.material),
+    ]
 
 
 def stage_names(recipe: Recipe) -> tuple[str, ...]:
     """What a build of ``recipe`` goes through, in order, with *resolve*, *bundle* and *publish*."""
     made = ("merge", "reference", "quantize", "compile", "embedder")
     published = () if recipe.adapter is None else ("publish",)
-    return ("resolve", *made, *evaluation_names(recipe), "bundle", *published)
+    return ("resolve", *made, *draft_names(recipe.draft), *evaluation_names(recipe), "bundle", *published)
 
 
 def _merge(recipe: Recipe, resolved: Resolved) -> Stage:

@@ -4,6 +4,7 @@ Layout of ``bundles/<id>/``::
 
     bundle.json          see `ensemble.manifest`
     engine/              what the target compiled
+    draft/               the engine of the draft model, where there is one
     tokenizer/           tokenizer.json, chat_template.jinja, special_tokens.json (see `ensemble.tokenizer`)
     embedder/            model.onnx, tokenizer.json, embedder.json
     sbom.cdx.json        what all this was made of, in CycloneDX
@@ -43,6 +44,11 @@ class Bundle:
     @property
     def engine_dir(self) -> Path:
         return self.path / "engine"
+
+    @property
+    def draft_dir(self) -> Path:
+        """The engine of a draft model, where the manifest has one."""
+        return self.path / "draft"
 
     @property
     def tokenizer_dir(self) -> Path:

@@ -97,6 +97,14 @@ class ServingOptions(_Frozen):
     min_confidence: float = Field(default=SURE, ge=0, le=1)
 
 
+class DraftEntry(_Frozen):
+    """Who proposes ``tokens`` at a time that the engine verifies: the prompt, or the model in ``draft/``."""
+
+    method: Literal["prompt_lookup", "draft"]
+    tokens: int = Field(ge=1)
+    ngram: int = Field(default=3, ge=1)
+
+
 class Manifest(_Frozen):
     """``bundle.json``. ``id`` is the digest of everything else in it."""
 
@@ -106,7 +114,7 @@ class Manifest(_Frozen):
     recipe: dict[str, Any]
     lineage: Lineage
     quantization: dict[str, Any]
-    draft: dict[str, Any] | None = None
+    draft: DraftEntry | None = None
     engine: EngineEntry
     embedder: EmbedderEntry
     serving: ServingOptions

@@ -31,7 +31,8 @@ class Evaluation(_Frozen):
     """What was measured, by the stage that did; units are in the docstrings of what each holds.
 
     ``quality`` has the fields of `Likelihood` by kind of text, ``golden`` (None where no set was asked) two
-    `GoldenReport`s and their `Agreement`, ``speed`` is a `Speed`. ``stages`` says what making each part took when it
+    `GoldenReport`s and their `Agreement`, ``speed`` is a `Speed` without a draft, ``draft`` a `SpeculationReport` where
+    drafts were tried. ``stages`` says what making each part took when it
     was made, which may have been in an earlier build.
     """
 
@@ -42,6 +43,7 @@ class Evaluation(_Frozen):
     quality: dict[str, Any]
     golden: dict[str, Any] | None
     speed: dict[str, Any]
+    draft: dict[str, Any] | None = None
     gates: list[GateResult]
     stages: dict[str, Took]
 
@@ -59,6 +61,7 @@ class Evaluation(_Frozen):
             quality=quality,
             golden=golden,
             speed=outputs["speed"].facts,
+            draft=outputs["speculate"].facts if "speculate" in outputs else None,
             gates=check(gates, _measured(quality, golden)),
             stages={name: record.took for name, record in outputs.items()},
         )

@@ -13,6 +13,7 @@ from slipstream.ensemble.triton import tensors
 from slipstream.ensemble.triton.parent import exit_with_parent
 
 if TYPE_CHECKING:
+    from slipstream.engines.protocols import Speculation
     from slipstream.ensemble.bundle import Bundle
     from slipstream.ensemble.contracts import ErrorCode
 
@@ -42,6 +43,7 @@ class GeneratorModel:
             kv_cache_bytes=serving.kv_cache_bytes,
             tokenizer=bundle.tokenizer_dir / TOKENIZER if constrained else None,
             grammars=common_grammars() if constrained else (),
+            speculation=_speculation(bundle),
         )
         tokenizer = ChatTokenizer(bundle.tokenizer_dir)
         self._generator = Generator(
@@ -97,6 +99,16 @@ class GeneratorModel:
         self._closing.set()
         self._metrics.close()
         self._generator.close()
+
+
+def _speculation(bundle: "Bundle") -> "Speculation | None":
+    from slipstream.engines.protocols import Speculation
+
+    draft = bundle.manifest.draft
+    if draft is None:
+        return None
+    engine = bundle.draft_dir if draft.method == "draft" else None
+    return Speculation(draft.method, draft.tokens, draft.ngram, engine)
 
 
 def _calls_models(bundle: "Bundle") -> bool:
