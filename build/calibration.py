@@ -23,6 +23,7 @@ RUSSIAN_SHARE = 0.15
 COLLECTION = "collection:"
 """Before the name of an indexed collection, where a source is named."""
 
+_PLAIN_TOKENS = 512
 _AROUND = 128  # tokens of system words, question and answer beside the contexts
 
 
@@ -71,20 +72,25 @@ def chunks_digest(chunks: Sequence[Chunk]) -> str:
 def calibration_sequences(
     chunks: Sequence[Chunk], tokenizer: ChatTokenizer, options: Calibration, golden: Sequence[GoldenQuestion] = ()
 ) -> list[list[int]]:
-    """Token ids of whole conversations: system words, numbered contexts, question, cited answer, end of turn.
+    """Token ids of whole conversations (system words, numbered contexts, question, cited answer, end of turn), and of
+    code as it stands in its files.
 
     Args:
-        golden: questions that may be calibrated on; those that ``chunks`` answer are asked in up to a quarter of the
+        golden: questions that may be calibrated on; those that ``chunks`` answer are asked in up to half of the
             conversations.
 
     Returns:
         ``options.sequences`` sequences of at most ``options.tokens`` ids; equal arguments give equal ids.
     """
     random = Random(f"{options.seed}/calibration")  # noqa: S311  # repeatable, not secret
-    asked = [known for one in golden if (known := _answered(one, chunks)) is not None][: options.sequences // 4]
+    plain = _plain(chunks, tokenizer, options, random)
+    spoken = options.sequences - len(plain)
+    asked = [known for one in golden if (known := _answered(one, chunks)) is not None][: spoken // 2]
     conversations = [_turns(chunks, tokenizer, options.tokens, random, known) for known in asked]
-    conversations += [_turns(chunks, tokenizer, options.tokens, random) for _ in range(options.sequences - len(asked))]
-    return [_whole(turns, tokenizer, options.tokens) for turns in conversations]
+    conversations += [_turns(chunks, tokenizer, options.tokens, random) for _ in range(spoken - len(asked))]
+    whole = [_whole(turns, tokenizer, options.tokens) for turns in conversations]
+    random.shuffle(whole)  # a target may observe only some of them: every kind has to be among those
+    return _alternately(whole, plain)
 
 
 def serving_prompts(
@@ -96,6 +102,29 @@ def serving_prompts(
     """
     random = Random(f"{seed}/prompts")  # noqa: S311
     return [_turns(chunks, tokenizer, limit, random)[0][:limit] for _ in range(count)]
+
+
+def _plain(chunks: Sequence[Chunk], tokenizer: ChatTokenizer, options: Calibration, random: Random) -> list[list[int]]:
+    """``options.plain`` of the sequences: pieces of files, of at most `_PLAIN_TOKENS` tokens."""
+    wanted, length = round(options.plain * options.sequences), min(_PLAIN_TOKENS, options.tokens)
+    files: dict[tuple[str, str], list[str]] = {}
+    for chunk in chunks:
+        files.setdefault((chunk.repo, chunk.path), []).append(chunk.text)
+    texts = ["\n".join(parts) for parts in files.values()]
+    random.shuffle(texts)
+    pieces: list[list[int]] = []
+    for text in texts:
+        ids = tokenizer.encode(text)
+        pieces += [ids[start : start + length] for start in range(0, len(ids) - length + 1, length)]
+        if len(pieces) >= 8 * wanted:
+            break
+    return random.sample(pieces, min(wanted, len(pieces)))
+
+
+def _alternately(one: Sequence[list[int]], other: Sequence[list[int]]) -> list[list[int]]:
+    pairs = [[*pair] for pair in zip(one, other, strict=False)]
+    shorter = len(pairs)
+    return [ids for pair in pairs for ids in pair] + [*one[shorter:], *other[shorter:]]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,12 @@ from slipstream.ensemble.retrieval.store import Chunk
 from slipstream.ensemble.tokenizer import ChatTokenizer
 from slipstream.settings import Settings
 
-_TARGET_CODE = {"openvino": ("engines.openvino.target", "engines.openvino.quantization")}
+_TARGET_CODE = {
+    "openvino": (
+        "engines.openvino.target", "engines.openvino.quantization", "engines.openvino.fusion",
+        "engines.openvino.gptq.decoder", "engines.openvino.gptq.rounding", "engines.openvino.gptq.packing",
+    ),
+}  # fmt: skip
 _CALIBRATION_CODE = ("build.calibration", "build.training.wording", "ensemble.prompt")
 _GGUF_GROWTH, _SAFETENSORS_GROWTH = 8, 2
 """How many times a model's bytes its fp32 checkpoint has, at most: GGUF has 4 bits and more, safetensors 16."""

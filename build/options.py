@@ -48,13 +48,14 @@ class Quantization(Section):
 class Calibration(Section):
     """Real text from ``sources``: activations are observed on it, and the embedder is compared on it.
 
-    ``sequences`` prompts of at most ``tokens`` tokens each, chosen by ``seed``. A target may observe fewer of them and
-    then says so in the manifest.
+    ``sequences`` prompts of at most ``tokens`` tokens each, chosen by ``seed``; the share ``plain`` of them is code as
+    it stands in its files. A target may observe fewer of them and then says so in the manifest.
     """
 
     sources: list[str] = Field(default=["pkg:fastapi", "pkg:starlette"], min_length=1)
     sequences: int = Field(default=32, ge=1, le=4096)
     tokens: int = Field(default=1024, ge=256, le=32768)
+    plain: float = Field(default=0.5, ge=0, le=1)
     seed: int = Field(default=7, ge=0)
 
 

@@ -45,6 +45,8 @@ def check_spec(spec: QuantizationSpec, widths: Sequence[int]) -> None:
         return
     if spec.method == "fp8":
         raise UnsupportedSpec("OpenVINO on a CPU has no 8-bit floats", "set method: awq, or target: tensorrt_llm")
+    if spec.method == "gptq" and spec.ratio != 1:
+        raise UnsupportedSpec("gptq rounds every block to 4 bits", "set ratio: 1.0, or method: awq")
     if spec.bits != 4:
         raise UnsupportedSpec(f"{spec.method} stores 4 bits here, not {spec.bits}", "set bits: 4, or method: none")
     require_group_size(widths, spec.group_size, "the checkpoint")
@@ -98,8 +100,8 @@ def compress(model: Any, spec: QuantizationSpec, calibration: Sequence[Sequence[
     """``model`` with 4-bit weights in its blocks and 8-bit embedding and last layer.
 
     ``awq`` scales salient channels by the activations seen (Lin et al. 2023, "AWQ"), then fits each group's scale to
-    them; ``gptq`` compensates each column's rounding error in the next (Frantar et al. 2022, "GPTQ"); ``awq_gptq`` does
-    all of it. With a ratio below 1, the layers whose activations vary most stay in 8 bits.
+    them; ``awq_gptq`` also compensates each column's rounding error in the next (Frantar et al. 2022, "GPTQ"), each
+    matrix by itself. With a ratio below 1, the layers whose activations vary most stay in 8 bits.
     """
     switch_off_telemetry()
     import nncf
@@ -114,14 +116,40 @@ def compress(model: Any, spec: QuantizationSpec, calibration: Sequence[Sequence[
             ratio=spec.ratio,
             dataset=nncf.Dataset(sequences, lambda ids: model_inputs(model, ids)),
             subset_size=len(sequences),
-            awq=spec.method in ("awq", "awq_gptq"),
-            scale_estimation=spec.method in ("awq", "awq_gptq"),
-            gptq=spec.method in ("gptq", "awq_gptq"),
+            awq=True,
+            scale_estimation=True,
+            gptq=spec.method == "awq_gptq",
             # A layer whose width does not fit is an error, not silently another format.
             advanced_parameters=nncf.AdvancedCompressionParameters(
                 group_size_fallback_mode=nncf.GroupSizeFallbackMode.ERROR
             ),
         )
+
+
+def round_in_order(
+    model: Any, checkpoint: Path, spec: QuantizationSpec, calibration: Sequence[Sequence[int]], progress: Progress
+) -> Any:
+    """``model`` in the same form by ``gptq``, layer after layer; see `slipstream.engines.openvino.gptq`.
+
+    Raises:
+        DecoderUnknown, MatrixMissing: the checkpoint is no decoder that the method knows.
+    """
+    switch_off_telemetry()
+    import nncf
+
+    from slipstream.engines.openvino.gptq.decoder import round_decoder
+    from slipstream.engines.openvino.gptq.packing import pack
+
+    sequences = evenly_spread([ids for ids in calibration if ids], CALIBRATION_SEQUENCES)
+    with _quiet_libraries():
+        first, last = 0.3, 0.95
+        rounded = round_decoder(
+            checkpoint, spec, sequences, lambda share, doing: progress(first + (last - first) * share, doing)
+        )
+        pack(model, rounded)
+        progress(last, "embedding and last layer")
+        with _pass_progress(lambda share, doing: None):
+            return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
 
 
 def evenly_spread(sequences: Sequence[Sequence[int]], count: int) -> list[Sequence[int]]:

@@ -25,6 +25,7 @@ from slipstream.engines.openvino.quantization import (
     name_by_position,
     quantized_widths,
     require_calibration,
+    round_in_order,
 )
 from slipstream.engines.openvino.telemetry import switch_off_telemetry
 from slipstream.engines.protocols import (
@@ -43,6 +44,7 @@ ENGINE_FILES = (IR_NAME, "openvino_model.bin", "config.json", "generation_config
 # The plugin's paged attention and 4-bit kernels need AVX2; what more a CPU has is used and never demanded.
 _NEEDED_ISA: Mapping[str, tuple[str, ...]] = {"x86_64": ("avx2", "fma")}
 _LIBRARIES = ("openvino", "openvino-genai", "nncf", "optimum-intel", "transformers", "torch")
+_BROKEN = "run with quantization.method: none to see whether the checkpoint itself is sound"
 _PROOF = GenerationRequest("proof", (1, 2, 3, 4), Sampling(max_tokens=8, ignore_eos=True))
 
 
@@ -94,7 +96,11 @@ class OpenVinoTarget:
         model = openvino.Core().read_model(full / IR_NAME)
         if spec.method != "none":
             progress(0.3, f"quantizing with {spec.method}")
-            model = compress(model, spec, calibration, progress)
+            model = (
+                round_in_order(model, checkpoint, spec, calibration, progress)
+                if spec.method == "gptq"
+                else compress(model, spec, calibration, progress)
+            )
         progress(0.99, "writing")
         name_by_position(model)
         openvino.save_model(model, out / IR_NAME, compress_to_fp16=True)
@@ -112,13 +118,25 @@ class OpenVinoTarget:
         }
 
     def compile(self, quantized: Path, out: Path, progress: Progress) -> Compiled:
-        """Copy the IR to ``out``, load it there and generate; see `Target.compile`.
+        """Write the IR with its projections fused to ``out``, load it there and generate; see `Target.compile`.
 
         Raises:
             EngineBroken: it does not load, or loads and does not generate.
         """
-        progress(0.0, "copying")
-        for name in ENGINE_FILES:
+        switch_off_telemetry()
+        import openvino
+
+        from slipstream.engines.openvino.fusion import fuse_projections
+
+        progress(0.0, "fusing projections")
+        try:
+            model = openvino.Core().read_model(quantized / IR_NAME)
+        except RuntimeError as error:
+            raise EngineBroken(f"the engine's files cannot be read: {str(error).strip().splitlines()[-1]}", _BROKEN) from error
+        fuse_projections(model)
+        name_by_position(model)
+        openvino.save_model(model, out / IR_NAME, compress_to_fp16=False)
+        for name in ("config.json", "generation_config.json"):
             shutil.copyfile(quantized / name, out / name)
         progress(0.3, "loading and generating")
         _prove(out)
@@ -147,11 +165,10 @@ def _prove(engine_dir: Path) -> None:
     from slipstream.engines.openvino.runtime import OpenVinoRuntime
 
     deltas: SimpleQueue[TokenDelta] = SimpleQueue()
-    remedy = "run with quantization.method: none to see whether the checkpoint itself is sound"
     try:
         runtime = OpenVinoRuntime(engine_dir, RuntimeOptions(max_concurrency=1, kv_cache_bytes=32 * 1024**2))
     except SlipstreamError as error:
-        raise EngineBroken(f"the compiled engine cannot be served: {error}", remedy) from error
+        raise EngineBroken(f"the compiled engine cannot be served: {error}", _BROKEN) from error
     try:
         runtime.submit(_PROOF, deltas.put)
         tokens = 0
@@ -163,4 +180,4 @@ def _prove(engine_dir: Path) -> None:
     finally:
         runtime.close()
     if delta.finish_reason == "error" or tokens != _PROOF.sampling.max_tokens:
-        raise EngineBroken(f"the compiled engine does not generate: {delta.error or f'{tokens} tokens'}", remedy)
+        raise EngineBroken(f"the compiled engine does not generate: {delta.error or f'{tokens} tokens'}", _BROKEN)
