@@ -154,7 +154,7 @@ def verify(bundle: str | None, as_json: bool) -> None:
 
     \b
     Example:
-      slipstream verify production-v0.1-smollm2-135m-awq-p1
+      slipstream verify production-v0.1-smollm2-135m-gptq-p1
     """
     from slipstream.ensemble.signing.signature import contents
     from slipstream.ensemble.signing.trust import state_of

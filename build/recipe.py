@@ -90,7 +90,7 @@ class Recipe(Section):
         return self
 
     def release_name(self, base_slug: str, prompt_id: str) -> str:
-        """``production-v0.1-smollm2-135m-awq-p1``: channel, version, base model, quantization, prompt."""
+        """``production-v0.1-smollm2-135m-gptq-p1``: channel, version, base model, quantization, prompt."""
         return "-".join((self.channel, f"v{self.version}", base_slug, self.quantization.label, prompt_id))
 
 

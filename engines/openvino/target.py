@@ -132,7 +132,9 @@ class OpenVinoTarget:
         try:
             model = openvino.Core().read_model(quantized / IR_NAME)
         except RuntimeError as error:
-            raise EngineBroken(f"the engine's files cannot be read: {str(error).strip().splitlines()[-1]}", _BROKEN) from error
+            raise EngineBroken(
+                f"the engine's files cannot be read: {str(error).strip().splitlines()[-1]}", _BROKEN
+            ) from error
         fuse_projections(model)
         name_by_position(model)
         openvino.save_model(model, out / IR_NAME, compress_to_fp16=False)

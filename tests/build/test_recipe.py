@@ -145,8 +145,8 @@ def test_the_shipped_recipes_are_the_promoted_adapter_in_4_bits_and_the_bare_bas
     assert [name for name in shipped_recipes() if load_recipe(name).target == "openvino"] == ["base", "default"]
     default, base = load_recipe("default"), load_recipe("base")
     assert default.adapter == "models:/code-assistant@production"
-    assert default.quantization.spec.method == "awq"
-    assert default.release_name("smollm2-135m", "p1") == "production-v0.1-smollm2-135m-awq-p1"
+    assert default.quantization.spec.method == "gptq"
+    assert default.release_name("smollm2-135m", "p1") == "production-v0.1-smollm2-135m-gptq-p1"
     assert (base.adapter, base.quantization.method) == (None, "none")
     assert base.release_name("smollm2-135m", "p1") == "base-v0.1-smollm2-135m-fp16-p1"
 
