@@ -20,7 +20,7 @@ class MergeOptions(Section):
 class Quantization(Section):
     """How weights are stored; all but ``method`` mean nothing to ``none`` and ``fp8``."""
 
-    method: QuantizationMethod = "awq"
+    method: QuantizationMethod = "gptq"
     bits: int = Field(default=4, ge=2, le=8)
     group_size: int = Field(default=32, ge=8, description="Input channels per scale.")
     symmetric: bool = False

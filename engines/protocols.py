@@ -38,7 +38,7 @@ class QuantizationSpec:
     the share of the blocks' weights that get ``bits``; the others, the most sensitive ones, get 8.
     """
 
-    method: QuantizationMethod = "awq"
+    method: QuantizationMethod = "gptq"
     bits: int = 4
     group_size: int = 32
     symmetric: bool = False

@@ -15,7 +15,7 @@ from tests.build.bundles import ADAPTER, BASE, EMBEDDER, FACTS, RECIPE, flip, ou
 
 
 def test_a_manifest_says_where_everything_comes_from(manifest: Manifest) -> None:
-    assert manifest.release_name == "production-v2.1-smollm2-135m-awq-p1"
+    assert manifest.release_name == "production-v2.1-smollm2-135m-gptq-p1"
     lineage = manifest.lineage
     assert (lineage.base_model, lineage.base_model_sha256) == (BASE.reference, BASE.sha256)
     assert lineage.adapter is not None

@@ -116,7 +116,7 @@ def test_bundles_lists_newest_first_and_marks_the_active_one(tmp_path: Path, bun
     set_active(tmp_path / "bundles", bundle.manifest.id)
     lines = run(tmp_path, "bundles").stdout.splitlines()
     assert [line.startswith("*") for line in lines] == [False, False, True]
-    for part in (bundle.manifest.id, bundle.manifest.release_name, "awq", "2023-11-14 22:13:20"):
+    for part in (bundle.manifest.id, bundle.manifest.release_name, "gptq", "2023-11-14 22:13:20"):
         assert part in lines[2]
     rows = json.loads(run(tmp_path, "bundles", "--json").stdout)
     assert [row["id"] for row in rows] == [newer.manifest.id, bundle.manifest.id]

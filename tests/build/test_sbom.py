@@ -132,7 +132,7 @@ def test_the_pedigree_says_what_the_model_came_from(full: Manifest, outputs: Out
     pedigree = read(full, outputs)["metadata"]["component"]["pedigree"]
     assert [one["hashes"][0]["content"] for one in pedigree["ancestors"]] == [BASE.sha256, ADAPTER.sha256]
     assert pedigree["patches"] == [{"type": "unofficial", "diff": {"url": "models:/code-assistant/3"}}]
-    assert "awq" in pedigree["notes"]
+    assert "gptq" in pedigree["notes"]
 
 
 def test_the_model_card_has_task_architecture_limits_and_quantization(full: Manifest, outputs: Outputs) -> None:
@@ -142,7 +142,7 @@ def test_the_model_card_has_task_architecture_limits_and_quantization(full: Mani
     assert card["modelParameters"]["datasets"] == [{"ref": "data/calibration"}]
     assert any("8192 tokens" in limit for limit in card["considerations"]["technicalLimitations"])
     properties = {one["name"]: one["value"] for one in card["properties"]}
-    assert properties["slipstream:quantization:method"] == "awq"
+    assert properties["slipstream:quantization:method"] == "gptq"
     assert properties["slipstream:quantization:four_bit_share"] == "0.79"
     assert properties["slipstream:prompt:sha256"] == full.lineage.prompt_sha256
 

@@ -32,7 +32,7 @@ def test_a_bundle_is_a_version_of_its_release_name_linked_to_adapter_and_run(
     registry: Registry, bundle: Bundle
 ) -> None:
     made = register_bundle(registry, bundle)
-    assert (made.name, made.version, made.is_new) == ("production-v2.1-smollm2-135m-awq-p1", "1", True)
+    assert (made.name, made.version, made.is_new) == ("production-v2.1-smollm2-135m-gptq-p1", "1", True)
     with open_client(registry.uri) as client:
         version, adapter = client.get_model_version(made.name, "1"), client.get_model_version(MODEL, "3")
     assert version.run_id == made.run_id == adapter.run_id
