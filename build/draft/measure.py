@@ -187,15 +187,16 @@ def choose(measured: Sequence[Measured]) -> tuple[Candidate, str]:
     paying = [one for one in tried if one.pays]
     if paying:
         best = max(paying, key=lambda one: (one.alone.gain, one.loaded.gain))
-        return best.candidate, f"{best.candidate.name} is kept: {_told(best)} times the speed without"
+        return best.candidate, f"{best.candidate.name} is kept: {_told(best)}"
     if not tried:
         return NONE, "nothing was tried, so nothing is kept"
     nearest = max(tried, key=lambda one: one.alone.gain)
-    return NONE, f"none is kept: the nearest, {nearest.candidate.name}, has {_told(nearest)} times its speed"
+    return NONE, f"none is kept: the nearest, {nearest.candidate.name}, has {_told(nearest)}"
 
 
 def _told(one: Measured) -> str:
-    return f"{one.alone.gain:.2f} ± {one.alone.gain_spread:.2f} alone and {one.loaded.gain:.2f} at {STREAMS} streams"
+    alone = f"{one.alone.gain:.2f} ± {one.alone.gain_spread:.2f}"
+    return f"{alone} times the speed of none alone, {one.loaded.gain:.2f} at {STREAMS} streams"
 
 
 def _batches(asked: Sequence[Asked], rounds: int) -> Iterator[tuple[Sequence[Asked], Sequence[Asked]]]:

@@ -36,7 +36,8 @@ class TestChoice:
         kept, why = choose([seen(NONE, 1), seen(LOOKUP, 1.1, spread=0.11)])
         assert kept == NONE
         assert why == (
-            "none is kept: the nearest, prompt_lookup 2, has 1.10 ± 0.11 alone and 1.00 at 8 streams times its speed"
+            "none is kept: the nearest, prompt_lookup 2, "
+            "has 1.10 ± 0.11 times the speed of none alone, 1.00 at 8 streams"
         )
 
     def test_a_gain_alone_does_not_outweigh_a_loss_at_streams(self) -> None:
@@ -46,7 +47,7 @@ class TestChoice:
     def test_the_fastest_of_those_that_pay_is_kept(self) -> None:
         kept, why = choose([seen(NONE, 1), seen(LOOKUP, 1.2), seen(DRAFT, 1.3), seen(Candidate("draft", 2), 9, 9)])
         assert kept == DRAFT
-        assert why.startswith("draft 4 is kept: 1.30 ± 0.02 alone")
+        assert why.startswith("draft 4 is kept: 1.30 ± 0.02 times the speed of none alone")
 
     def test_what_is_slower_is_not_kept_however_often_it_is_accepted(self) -> None:
         assert choose([seen(NONE, 1), seen(DRAFT, 0.8)])[0] == NONE
