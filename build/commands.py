@@ -34,8 +34,9 @@ class BundleRefused(GateError):
 @click.option(
     "--compare", metavar="METHODS", help="Build with each of these quantizations (none,awq,gptq) and print one table."
 )
+@click.option("--emit-script", is_flag=True, help="Print the GPU part as bash for NVIDIA's container, and run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def build(recipe: str, plan_only: bool, activate: bool, compare: str | None, as_json: bool) -> None:
+def build(recipe: str, plan_only: bool, activate: bool, compare: str | None, emit_script: bool, as_json: bool) -> None:
     """Build an engine bundle from RECIPE: a YAML file, or the name of a shipped recipe (default, base).
 
     What an earlier build finished is used again as long as its inputs are the same; a build that was killed goes on
@@ -48,6 +49,7 @@ def build(recipe: str, plan_only: bool, activate: bool, compare: str | None, as_
       slipstream build default
       slipstream build my-recipe.yaml --plan
       slipstream build default --compare none,awq,gptq
+      slipstream build llama-3.1-8b-awq-l40s --emit-script > build.sh
     """
     from slipstream.build.graph import stage_names
     from slipstream.build.pipeline import Pipeline
@@ -55,6 +57,13 @@ def build(recipe: str, plan_only: bool, activate: bool, compare: str | None, as_
     from slipstream.build.recipe import load_recipe
 
     loaded = load_recipe(recipe)
+    if emit_script:
+        _emit_script(loaded, as_json=as_json)
+        return
+    memory = _memory(loaded) if plan_only and loaded.tensorrt_llm is not None else None
+    if memory is not None and not as_json:  # before the models are looked up, which may need a network
+        for line in _memory_lines(memory):
+            click.echo(line)
     if compare is not None:
         _compare(loaded, compare, as_json=as_json)
         return
@@ -64,13 +73,42 @@ def build(recipe: str, plan_only: bool, activate: bool, compare: str | None, as_
         plan = pipeline.plan() if plan_only else None
         report, stopped = (None, None) if plan_only else _built(pipeline, activate=activate)
     if plan is not None:
-        _show(_plan_document(plan), _plan_lines(plan), as_json=as_json)
+        document = _plan_document(plan) | ({} if memory is None else {"memory": memory})
+        _show(document, _plan_lines(plan), as_json=as_json)
     if report is not None:
         _show(_build_document(report), _build_lines(report, activated=activate), as_json=as_json)
     if stopped is not None:
         if pipeline.evaluation is not None:
             _show(_stopped_document(pipeline.evaluation), evaluation_lines(pipeline.evaluation), as_json=as_json)
         raise stopped
+
+
+def _emit_script(recipe: "Recipe", *, as_json: bool) -> None:
+    from slipstream.build.gpu_plan import GpuPlan
+
+    plan = GpuPlan.of(recipe)
+    script = plan.script()
+    _show({"release_name": plan.release_name, "script": script}, iter(script.splitlines()), as_json=as_json)
+
+
+def _memory(recipe: "Recipe") -> dict[str, Any]:
+    """The memory plan of an engine for GPUs."""
+    from slipstream.build.gpu_plan import GpuPlan
+
+    plan = GpuPlan.of(recipe)
+    return {
+        "gpu": plan.options.gpu.name,
+        "gpus": plan.options.tensor_parallel,
+        "bytes_per_gpu": dict(plan.memory.rows()),
+        "full_sequences": plan.memory.full_sequences,
+        "max_seq_len": plan.options.max_seq_len,
+    }
+
+
+def _memory_lines(memory: dict[str, Any]) -> Iterator[str]:
+    for name, size in memory["bytes_per_gpu"].items():
+        yield f"{size / 2**30:9.2f} GiB  {name}"
+    yield f"{memory['full_sequences']} sequences of {memory['max_seq_len']} tokens fit into {memory['gpu']}"
 
 
 def _built(pipeline: "Pipeline", *, activate: bool) -> "tuple[BuildReport | None, GateFailed | None]":

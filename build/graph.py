@@ -16,20 +16,18 @@ from slipstream.build.options import Quantization
 from slipstream.build.recipe import Recipe
 from slipstream.build.references import ResolvedModel, resolve_model
 from slipstream.build.registry import RegisteredAdapter, Registry
-from slipstream.build.stages import Outputs, Stage, code_digests, digest_of, library_versions
-from slipstream.engines.protocols import Progress
+from slipstream.build.stages import Outputs, Stage, code_digests, digest_of, library_versions, package_digest
+from slipstream.engines.protocols import Progress, Target
 from slipstream.engines.registry import target
 from slipstream.ensemble.prompt import PROMPT
 from slipstream.ensemble.retrieval.store import Chunk
 from slipstream.ensemble.tokenizer import ChatTokenizer
 from slipstream.settings import Settings
 
-_TARGET_CODE = {
-    "openvino": (
-        "engines.openvino.target", "engines.openvino.quantization", "engines.openvino.fusion",
-        "engines.openvino.gptq.decoder", "engines.openvino.gptq.rounding", "engines.openvino.gptq.packing",
-    ),
-}  # fmt: skip
+_OPENVINO_CODE = (
+    "engines.openvino.target", "engines.openvino.quantization", "engines.openvino.fusion",
+    "engines.openvino.gptq.decoder", "engines.openvino.gptq.rounding", "engines.openvino.gptq.packing",
+)  # fmt: skip
 _CALIBRATION_CODE = ("build.calibration", "build.training.wording", "ensemble.prompt")
 _GGUF_GROWTH, _SAFETENSORS_GROWTH = 8, 2
 """How many times a model's bytes its fp32 checkpoint has, at most: GGUF has 4 bits and more, safetensors 16."""
@@ -40,7 +38,7 @@ class Resolved:
     """What the references of a recipe mean now.
 
     ``chunks`` are those of its calibration sources; ``material`` is what it is measured on, None where nothing is. In
-    ``state_dir`` long work that is killed leaves what it has.
+    ``state_dir`` long work that is killed leaves what it has. ``draft_model`` proposes tokens to a TensorRT-LLM engine.
     """
 
     base: ResolvedModel
@@ -50,6 +48,7 @@ class Resolved:
     chunks: list[Chunk]
     material: Material | None
     state_dir: Path
+    draft_model: ResolvedModel | None = None
 
 
 def resolve(recipe: Recipe, settings: Settings, progress: Progress) -> Resolved:
@@ -75,14 +74,21 @@ def resolve(recipe: Recipe, settings: Settings, progress: Progress) -> Resolved:
     chunks = source_chunks(recipe.calibration.sources, settings)
     progress(0.95, "reading what to measure on")
     material, state_dir = read_material(recipe, chunks), settings.cache_dir / "unfinished"
-    return Resolved(base, adapter, embedder, embedder_adapter, chunks, material, state_dir)
+    draft = recipe.tensorrt_llm.speculative.draft_model if recipe.tensorrt_llm else None
+    draft_model = resolve_model(draft, settings.cache_dir) if draft else None
+    return Resolved(base, adapter, embedder, embedder_adapter, chunks, material, state_dir, draft_model)
+
+
+def engine_of(recipe: Recipe, resolved: Resolved) -> Target:
+    """What compiles for the recipe's engine family."""
+    return target(recipe.target, recipe.tensorrt_llm, resolved.draft_model.path if resolved.draft_model else None)
 
 
 def stages_of(recipe: Recipe, resolved: Resolved) -> list[Stage]:
     """The cached stages, each after those that it reads."""
     made = [
         _merge(recipe, resolved),
-        _reference(recipe, resolved),
+        *([_reference(recipe, resolved)] if _has_reference(recipe) else []),
         _quantize(recipe, resolved),
         _compile(recipe, resolved),
         _embedder(recipe, resolved),
@@ -96,7 +102,7 @@ def stages_of(recipe: Recipe, resolved: Resolved) -> list[Stage]:
 
 def stage_names(recipe: Recipe) -> tuple[str, ...]:
     """What a build of ``recipe`` goes through, in order, with *resolve*, *bundle* and *publish*."""
-    made = ("merge", "reference", "quantize", "compile", "embedder")
+    made = ("merge", *(("reference",) if _has_reference(recipe) else ()), "quantize", "compile", "embedder")
     published = () if recipe.adapter is None else ("publish",)
     return ("resolve", *made, *draft_names(recipe.draft), *evaluation_names(recipe), "bundle", *published)
 
@@ -121,20 +127,26 @@ def _merge(recipe: Recipe, resolved: Resolved) -> Stage:
     return Stage("merge", inputs, work, needed_bytes=_checkpoint_bytes(base))
 
 
+def _has_reference(recipe: Recipe) -> bool:
+    """TensorRT-LLM quantizes the merged checkpoint itself, and can be measured on its GPUs only."""
+    return recipe.target == "openvino"
+
+
 def _reference(recipe: Recipe, resolved: Resolved) -> Stage:
     """The merged model as its engine family has it, not quantized: where quantizing starts, and what it is held to."""
     return _quantizing("reference", recipe, resolved, Quantization(method="none"), after=("merge",))
 
 
 def _quantize(recipe: Recipe, resolved: Resolved) -> Stage:
-    after = ("merge",) if recipe.quantization.method == "none" else ("merge", "reference")
+    starts_anew = recipe.quantization.method == "none" or not _has_reference(recipe)
+    after = ("merge",) if starts_anew else ("merge", "reference")
     return _quantizing("quantize", recipe, resolved, recipe.quantization, after)
 
 
 def _quantizing(
     name: str, recipe: Recipe, resolved: Resolved, quantization: Quantization, after: tuple[str, ...]
 ) -> Stage:
-    engine = target(recipe.target)
+    engine = engine_of(recipe, resolved)
     calibrated = quantization.is_calibrated
     known = resolved.material.golden if resolved.material is not None else None
     golden = known.asked("calibration") if known is not None else ()
@@ -160,7 +172,8 @@ def _quantizing(
         "quantization": quantization.effective(),
         "calibration": recipe.calibration.model_dump(mode="json") | sources if calibrated else None,
         "libraries": engine.versions() | library_versions("tokenizers"),
-        "code": code_digests(*_TARGET_CODE[recipe.target], *(_CALIBRATION_CODE if calibrated else ())),
+        "code": _target_code(recipe) | code_digests(*(_CALIBRATION_CODE if calibrated else ())),
+        **_gpu_inputs(recipe, resolved),
     }
     # The full-precision export lies beside the reference until that is written.
     needed_bytes = _checkpoint_bytes(resolved.base) * 3 // 2
@@ -168,7 +181,7 @@ def _quantizing(
 
 
 def _compile(recipe: Recipe, resolved: Resolved) -> Stage:
-    engine = target(recipe.target)
+    engine = engine_of(recipe, resolved)
 
     def work(outputs: Outputs, out: Path, progress: Progress) -> dict[str, Any]:
         compiled = engine.compile(outputs["quantize"].folder, out, progress)
@@ -182,7 +195,7 @@ def _compile(recipe: Recipe, resolved: Resolved) -> Stage:
         "target": recipe.target,
         "host": {"os": platform.system().lower(), "arch": platform.machine().lower()},
         "libraries": engine.versions(),
-        "code": code_digests(*_TARGET_CODE[recipe.target]),
+        "code": _target_code(recipe),
     }
     return Stage("compile", inputs, work, after=("quantize",), needed_bytes=_engine_bytes(recipe, resolved))
 
@@ -208,6 +221,20 @@ def _embedder(recipe: Recipe, resolved: Resolved) -> Stage:
     return Stage("embedder", inputs, work, needed_bytes=_size_bytes(resolved.embedder.path) * 2)
 
 
+def _target_code(recipe: Recipe) -> dict[str, str]:
+    if recipe.target == "openvino":
+        return code_digests(*_OPENVINO_CODE)
+    return {f"engines.{recipe.target}": package_digest(f"engines.{recipe.target}")}
+
+
+def _gpu_inputs(recipe: Recipe, resolved: Resolved) -> dict[str, Any]:
+    """What only an engine for GPUs is made of."""
+    if recipe.tensorrt_llm is None:
+        return {}
+    draft = resolved.draft_model.sha256 if resolved.draft_model else None
+    return {"tensorrt_llm": recipe.tensorrt_llm.model_dump(mode="json"), "draft_model": draft}
+
+
 def _size_bytes(path: Path) -> int:
     files = [path] if path.is_file() else path.rglob("*")
     return sum(file.stat().st_size for file in files if file.is_file())
@@ -222,4 +249,4 @@ def _engine_bytes(recipe: Recipe, resolved: Resolved) -> int:
     return _checkpoint_bytes(resolved.base) * bits // 32
 
 
-__all__ = ["Resolved", "resolve", "stage_names", "stages_of"]
+__all__ = ["Resolved", "engine_of", "resolve", "stage_names", "stages_of"]

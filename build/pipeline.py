@@ -19,14 +19,14 @@ from slipstream.build.bundle import assemble, existing, keep_evaluation, manifes
 from slipstream.build.durable import DiskFull, explaining_full_disk, free_bytes, says_disk_full
 from slipstream.build.evaluation.record import Evaluation
 from slipstream.build.gates import require
-from slipstream.build.graph import Resolved, resolve, stages_of
+from slipstream.build.gpu_plan import GpuPlan
+from slipstream.build.graph import Resolved, engine_of, resolve, stages_of
 from slipstream.build.promotion.bundles import register_bundle
 from slipstream.build.recipe import Recipe
 from slipstream.build.registry import Registry
 from slipstream.build.stages import Outputs, Planned, Stage, StageCache, StageRecord, Status
 from slipstream.build.widths import layer_widths
 from slipstream.engines.protocols import Progress
-from slipstream.engines.registry import target
 from slipstream.ensemble.bundle import Bundle, set_active
 from slipstream.ensemble.manifest import Manifest
 from slipstream.ensemble.prompt import PROMPT
@@ -171,6 +171,8 @@ class Pipeline:
             ) from error
 
     def _resolve(self) -> Resolved:
+        if self._recipe.tensorrt_llm is not None:
+            GpuPlan.of(self._recipe)  # what cannot fit is refused before a model of gigabytes is fetched
         return self._watch("resolve", lambda progress: (resolve(self._recipe, self._settings, progress), "asked"))
 
     def _manifest(self, resolved: Resolved, outputs: Outputs) -> Manifest:
@@ -187,7 +189,9 @@ class Pipeline:
             self._check_quantization(resolved)
 
     def _check_quantization(self, resolved: Resolved) -> None:
-        target(self._recipe.target).check_quantization(self._recipe.quantization.spec, layer_widths(resolved.base))
+        engine_of(self._recipe, resolved).check_quantization(
+            self._recipe.quantization.spec, layer_widths(resolved.base)
+        )
 
     def _require_room(self, planned: Sequence[Planned]) -> None:
         """Refuse before the first minute of work what would fail after the last."""

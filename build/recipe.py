@@ -85,6 +85,10 @@ class Recipe(Section):
     def _target_has_its_section(self) -> Self:
         if (self.target == "tensorrt_llm") != (self.tensorrt_llm is not None):
             raise ValueError("target: tensorrt_llm and a section tensorrt_llm belong together")
+        if self.target == "tensorrt_llm" and self.evaluation is not None:
+            raise ValueError("evaluation: null is needed with target: tensorrt_llm, whose engines run on GPUs only")
+        if self.target == "tensorrt_llm" and self.draft.method != "none":
+            raise ValueError("a draft for target: tensorrt_llm is named in tensorrt_llm.speculative")
         if self.target == "openvino" and self.quantization.method == "fp8":
             raise ValueError("quantization.method: fp8 needs target: tensorrt_llm; a CPU has no 8-bit floats")
         return self

@@ -1,15 +1,23 @@
 """Which engine families exist, by name; their modules are imported on use."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slipstream import InputError
 from slipstream.engines.protocols import Runtime, RuntimeOptions, Target
 
-TARGETS = ("openvino",)
+if TYPE_CHECKING:
+    from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
+
+TARGETS = ("openvino", "tensorrt_llm")
 
 
-def target(name: str) -> Target:
+def target(name: str, options: "TensorRtLlmOptions | None" = None, draft: Path | None = None) -> Target:
     """The target called ``name``.
+
+    Args:
+        options, draft: what ``tensorrt_llm`` is to compile for, and the checkpoint of its draft model. Only
+            `Target.check_host` goes without.
 
     Raises:
         InputError: there is no such target.
@@ -18,6 +26,10 @@ def target(name: str) -> Target:
         from slipstream.engines.openvino.target import OpenVinoTarget
 
         return OpenVinoTarget()
+    if name == "tensorrt_llm":
+        from slipstream.engines.tensorrt_llm.target import TensorRtLlmTarget
+
+        return TensorRtLlmTarget(options, draft)
     raise InputError(f"unknown engine target {name!r}", f"choose one of: {', '.join(TARGETS)}")
 
 
