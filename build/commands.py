@@ -12,6 +12,7 @@ import click
 from slipstream import GateError
 from slipstream.build.evaluation.table import evaluation_lines
 from slipstream.build.gates import GateFailed
+from slipstream.build.golden.judge import NO_JUDGE
 from slipstream.ensemble.bundle import Bundle, BundleError, find_bundle, survey
 from slipstream.ensemble.bundle import activate as activate_bundle
 from slipstream.ensemble.manifest import MANIFEST, EmbedderEntry
@@ -67,7 +68,7 @@ def build(recipe: str, plan_only: bool, activate: bool, compare: str | None, emi
     if compare is not None:
         _compare(loaded, compare, as_json=as_json)
         return
-    names = stage_names(loaded)
+    names = stage_names(loaded, Settings())
     with watched(names[:1] if plan_only else names) as watcher:
         pipeline = Pipeline(loaded, Settings(), watcher)
         plan = pipeline.plan() if plan_only else None
@@ -125,7 +126,7 @@ def _compare(recipe: "Recipe", methods: str, *, as_json: bool) -> None:
     from slipstream.build.progress import watched
 
     variants = [variant(recipe, method) for method in parse_methods(methods)]
-    stages = tuple(dict.fromkeys(name for one in variants for name in stage_names(one)))
+    stages = tuple(dict.fromkeys(name for one in variants for name in stage_names(one, Settings())))
     with watched((*stages, "compare")) as watcher:
         comparison = compare_methods(variants, Settings(), watcher)
     _show(comparison.document(), comparison_lines(comparison), as_json=as_json)
@@ -179,6 +180,8 @@ def _build_lines(report: "BuildReport", *, activated: bool) -> Iterator[str]:
     if report.evaluation is not None:
         yield ""
         yield from evaluation_lines(report.evaluation)
+        if report.evaluation.golden is not None and report.evaluation.judge is None:
+            yield NO_JUDGE
 
 
 @click.command()

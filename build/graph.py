@@ -73,7 +73,7 @@ def resolve(recipe: Recipe, settings: Settings, progress: Progress) -> Resolved:
     progress(0.9, "reading the calibration sources")
     chunks = source_chunks(recipe.calibration.sources, settings)
     progress(0.95, "reading what to measure on")
-    material, state_dir = read_material(recipe, chunks), settings.cache_dir / "unfinished"
+    material, state_dir = read_material(recipe, chunks, settings), settings.cache_dir / "unfinished"
     draft = recipe.tensorrt_llm.speculative.draft_model if recipe.tensorrt_llm else None
     draft_model = resolve_model(draft, settings.cache_dir) if draft else None
     return Resolved(base, adapter, embedder, embedder_adapter, chunks, material, state_dir, draft_model)
@@ -100,11 +100,11 @@ def stages_of(recipe: Recipe, resolved: Resolved) -> list[Stage]:
     ]
 
 
-def stage_names(recipe: Recipe) -> tuple[str, ...]:
+def stage_names(recipe: Recipe, settings: Settings) -> tuple[str, ...]:
     """What a build of ``recipe`` goes through, in order, with *resolve*, *bundle* and *publish*."""
     made = ("merge", *(("reference",) if _has_reference(recipe) else ()), "quantize", "compile", "embedder")
     published = () if recipe.adapter is None else ("publish",)
-    return ("resolve", *made, *draft_names(recipe.draft), *evaluation_names(recipe), "bundle", *published)
+    return ("resolve", *made, *draft_names(recipe.draft), *evaluation_names(recipe, settings), "bundle", *published)
 
 
 def _merge(recipe: Recipe, resolved: Resolved) -> Stage:

@@ -6,6 +6,8 @@ from typing import Any
 
 from slipstream.build.golden.answers import GoldenAnswers, agreement, answer
 from slipstream.build.golden.contexts import read_prompts, retrieve_contexts, write_prompts
+from slipstream.build.golden.judge import Judge
+from slipstream.build.golden.judged import judge_answers
 from slipstream.build.golden.questions import GoldenSet
 from slipstream.build.golden.report import evaluate, length_change
 from slipstream.build.recipe import Recipe
@@ -110,6 +112,27 @@ def golden_stage() -> Stage:
     return Stage("golden", inputs, work, after=("contexts", "baseline", "answers"))
 
 
+def judge_stage(judge: Judge, kept_dir: Path) -> Stage:
+    """What a judge says of the engine's answers, by DeepEval's own metrics.
+
+    Args:
+        kept_dir: where every score is written down when it is known: a judge that goes away costs none.
+    """
+
+    def work(outputs: Outputs, out: Path, progress: Progress) -> dict[str, Any]:
+        prompts = [one for one in _prompts(outputs) if one.question.use == "gate"]
+        kept_dir.mkdir(parents=True, exist_ok=True)
+        kept = kept_dir / f"judge-{outputs['answers'].output_sha256[:32]}.jsonl"
+        return judge_answers(prompts, _answers(outputs, "answers"), judge, kept, progress).model_dump(mode="json")
+
+    inputs: Mapping[str, Any] = {
+        "judge": {"url": judge.place, "model": judge.model},
+        "libraries": library_versions("deepeval"),
+        "code": code_digests("build.golden.judge", "build.golden.judged", "build.golden.metrics"),
+    }
+    return Stage("judge", inputs, work, after=("contexts", "answers"))
+
+
 def _tokenizer(outputs: Outputs) -> ChatTokenizer:
     return ChatTokenizer(outputs["merge"].folder / "tokenizer")
 
@@ -122,4 +145,4 @@ def _answers(outputs: Outputs, stage: str) -> GoldenAnswers:
     return GoldenAnswers.model_validate_json((outputs[stage].folder / ANSWERS).read_text(encoding="utf-8"))
 
 
-__all__ = ["answers_stage", "baseline_stage", "contexts_stage", "golden_stage"]
+__all__ = ["answers_stage", "baseline_stage", "contexts_stage", "golden_stage", "judge_stage"]

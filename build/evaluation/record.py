@@ -31,8 +31,8 @@ class Evaluation(_Frozen):
     """What was measured, by the stage that did; units are in the docstrings of what each holds.
 
     ``quality`` has the fields of `Likelihood` by kind of text, ``golden`` (None where no set was asked) two
-    `GoldenReport`s and their `Agreement`, ``speed`` is a `Speed` without a draft, ``draft`` a `SpeculationReport` where
-    drafts were tried. ``stages`` says what making each part took when it
+    `GoldenReport`s and their `Agreement`, ``judge`` a `JudgeReport` where one was asked. ``speed`` is a `Speed` without
+    a draft, ``draft`` a `SpeculationReport` where drafts were tried. ``stages`` says what making each part took when it
     was made, which may have been in an earlier build.
     """
 
@@ -42,6 +42,7 @@ class Evaluation(_Frozen):
     reference_bytes: int
     quality: dict[str, Any]
     golden: dict[str, Any] | None
+    judge: dict[str, Any] | None = None
     speed: dict[str, Any]
     draft: dict[str, Any] | None = None
     gates: list[GateResult]
@@ -60,6 +61,7 @@ class Evaluation(_Frozen):
             reference_bytes=outputs["reference"].facts["quantized"]["weights_bytes"],
             quality=quality,
             golden=golden,
+            judge=outputs["judge"].facts if "judge" in outputs else None,
             speed=outputs["speed"].facts,
             draft=outputs["speculate"].facts if "speculate" in outputs else None,
             gates=check(gates, _measured(quality, golden)),

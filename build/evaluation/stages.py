@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from slipstream.build.calibration import chunks_digest, serving_prompts, source_chunks
-from slipstream.build.evaluation.golden import answers_stage, baseline_stage, contexts_stage, golden_stage
+from slipstream.build.evaluation.golden import (
+    answers_stage,
+    baseline_stage,
+    contexts_stage,
+    golden_stage,
+    judge_stage,
+)
 from slipstream.build.evaluation.quality import quality
 from slipstream.build.evaluation.speed import OUTPUT_TOKENS, Speed, measure, prompts_needed
 from slipstream.build.evaluation.texts import HeldOut, held_out
+from slipstream.build.golden.judge import Judge, judge_of
 from slipstream.build.golden.questions import GoldenSet, check_spans, load_golden
 from slipstream.build.options import EvaluationOptions
 from slipstream.build.recipe import Recipe
@@ -21,6 +28,7 @@ from slipstream.engines.registry import runtime, target
 from slipstream.ensemble.prompt import PROMPT
 from slipstream.ensemble.retrieval.store import Chunk
 from slipstream.ensemble.tokenizer import ChatTokenizer
+from slipstream.settings import Settings
 
 _AROUND_TOKENS = 256
 """System words, question and headings, beside the contexts of a prompt."""
@@ -28,39 +36,48 @@ _AROUND_TOKENS = 256
 
 @dataclass(frozen=True)
 class Material:
-    """What an engine is measured on: held-out text, and golden questions over sources with that digest."""
+    """What an engine is measured on: held-out text, and golden questions over sources with that digest; and by whom.
+
+    In ``kept_dir`` a judge that goes away leaves what it said.
+    """
 
     texts: HeldOut
     golden: GoldenSet | None
     golden_sources_sha256: str
+    judge: Judge | None
+    kept_dir: Path
 
 
-def read_material(recipe: Recipe, calibrated: Sequence[Chunk]) -> Material | None:
+def read_material(recipe: Recipe, calibrated: Sequence[Chunk], settings: Settings) -> Material | None:
     """What ``recipe`` names to be measured on; None if it has no evaluation.
 
     Raises:
         NotHeldOut: a source of text is calibrated on as well.
         GoldenNotFound, GoldenInvalid, GoldenOutdated, SourceNotFound: the golden set is none, or about other sources.
+        JudgeInvalid: the settings name half a judge.
     """
     options = recipe.evaluation
     if options is None:
         return None
+    judge, kept_dir = judge_of(settings), settings.cache_dir / "unfinished"
     texts = held_out(options, recipe.calibration.sources, (chunk.text for chunk in calibrated))
     if options.golden is None:
-        return Material(texts, None, "")
+        return Material(texts, None, "", judge, kept_dir)
     golden = load_golden(options.golden)
     check_spans(golden)
     same = list(golden.sources) == recipe.calibration.sources
     chunks = calibrated if same else source_chunks(golden.sources)
-    return Material(texts, golden, chunks_digest(chunks))
+    return Material(texts, golden, chunks_digest(chunks), judge, kept_dir)
 
 
-def evaluation_names(recipe: Recipe) -> tuple[str, ...]:
+def evaluation_names(recipe: Recipe, settings: Settings) -> tuple[str, ...]:
     """The stages of `evaluation_stages`, in order."""
     if recipe.evaluation is None:
         return ()
-    golden = ("contexts", "baseline", "answers", "golden") if recipe.evaluation.golden is not None else ()
-    return ("quality", *golden, "speed")
+    if recipe.evaluation.golden is None:
+        return ("quality", "speed")
+    judged = ("judge",) if settings.judge_url is not None else ()
+    return ("quality", "contexts", "baseline", "answers", "golden", *judged, "speed")
 
 
 def evaluation_stages(recipe: Recipe, chunks: Sequence[Chunk], material: Material | None) -> list[Stage]:
@@ -71,6 +88,8 @@ def evaluation_stages(recipe: Recipe, chunks: Sequence[Chunk], material: Materia
     if material.golden is not None:
         contexts = contexts_stage(recipe, material.golden, material.golden_sources_sha256)
         golden = [contexts, baseline_stage(recipe), answers_stage(recipe), golden_stage()]
+        if material.judge is not None:
+            golden.append(judge_stage(material.judge, material.kept_dir))
     return [_quality(recipe, recipe.evaluation, material.texts), *golden, _speed(recipe, chunks)]
 
 

@@ -45,6 +45,9 @@ def _rows(evaluation: Evaluation, gates: dict[str, GateResult]) -> Iterator[Row]
         )
     if evaluation.golden is not None:
         yield from _golden_rows(evaluation.golden, gates)
+    if evaluation.judge is not None:
+        for metric, mean in evaluation.judge["means"].items():
+            yield f"{metric.replace('_', ' ')}, by {evaluation.judge['model']}", "", f"{mean:.2f}", ""
     alone, loaded = evaluation.speed["alone"], evaluation.speed["loaded"]
     yield "decode, tokens/s, 1 stream", "", f"{alone['decode']:.0f}", ""
     yield f"output, tokens/s, {loaded['streams']} streams", "", f"{loaded['output']:.0f}", ""

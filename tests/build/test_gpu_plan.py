@@ -73,7 +73,7 @@ def test_what_only_a_cpu_does_is_refused_when_the_recipe_is_read(changed: tuple[
 
 
 def test_its_build_has_no_stage_that_needs_a_gpu_to_measure() -> None:
-    assert stage_names(load_recipe("llama-3.1-8b-awq-l40s")) == (
+    assert stage_names(load_recipe("llama-3.1-8b-awq-l40s"), Settings()) == (
         "resolve", "merge", "quantize", "compile", "embedder", "bundle",
     )  # fmt: skip
 

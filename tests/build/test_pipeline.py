@@ -77,7 +77,7 @@ def test_a_first_build_runs_every_stage_in_order_and_activates_its_bundle(
 ) -> None:
     fresh, recorder = Home(tmp_path, tiny_recipe), Recorder()
     report = fresh.pipeline(recorder).build()
-    stages = stage_names(parse_recipe(tiny_recipe(), "tiny.yaml"))
+    stages = stage_names(parse_recipe(tiny_recipe(), "tiny.yaml"), Settings())
     ran: list[tuple[str, str]] = [("asked", "resolve"), *(("ran", stage) for stage in stages[1:])]
     expected = [event for status, stage in ran for event in (("started", stage), (status, stage))]
     assert recorder.events == expected
