@@ -154,11 +154,13 @@ def test_the_shipped_recipes_are_the_promoted_adapter_in_4_bits_and_the_bare_bas
 def test_default_yaml_spells_out_the_defaults() -> None:
     """Whoever copies it sees the values that hold, and the code and the file cannot drift apart.
 
-    Adapters have no default: each fits one model, and a recipe may name another.
+    Adapters have no default: each fits one model, and a recipe may name another. Nor have gates: what is good enough is
+    said of one model.
     """
     default = load_recipe("default")
     named = EmbedderOptions(adapter="sample:code-search-lora")
-    assert default == Recipe(version=default.version, adapter=default.adapter, embedder=named)
+    assert default == Recipe(version=default.version, adapter=default.adapter, embedder=named, gates=default.gates)
+    assert default.gates.max_perplexity_rise == 0.05
 
 
 def test_options_that_have_no_effect_are_no_input_of_a_stage() -> None:
