@@ -39,7 +39,7 @@ def source_chunks(sources: Sequence[str], settings: Settings | None = None) -> l
         NothingToCalibrateOn: there are fewer chunks than a prompt holds.
     """
     trees = [source for source in sources if not source.startswith(COLLECTION)]
-    files = walk([resolve_root(source) for source in trees])
+    files = walk([resolve_root(source) for source in trees]) if trees else ()
     chunks = [chunk for file in files for chunk in chunk_file(file.path, file.absolute.read_bytes(), file.repo)]
     for source in sources:
         if source.startswith(COLLECTION):

@@ -93,7 +93,7 @@ def _model_card(manifest: Manifest, outputs: Outputs) -> Fields:
         "context_length": manifest.context_length,
         "engine": manifest.engine.model_dump(mode="json", include={"target", "fingerprint"}),
         "quantization": manifest.quantization,
-        "draft": manifest.draft or {"method": "none"},
+        "draft": manifest.draft.model_dump(mode="json") if manifest.draft else {"method": "none"},
         "prompt": {"id": manifest.lineage.prompt_id, "sha256": manifest.lineage.prompt_sha256},
     }
     return {

@@ -200,6 +200,8 @@ class _Metrics:
             ("tokens_total", "Tokens generated", True),
             ("cancelled_total", "Generations cancelled", True),
             ("steps_total", "Decode steps", True),
+            ("draft_proposed_total", "Tokens that a speculative draft proposed", True),
+            ("draft_accepted_total", "Tokens of these that the engine accepted", True),
             ("active", "Generations in the batch", False),
             ("waiting", "Generations waiting for a slot", False),
             ("cache_usage_ratio", "Share of the KV cache in use", False),
@@ -222,6 +224,8 @@ class _Metrics:
             self._set("tokens_total", now.tokens_generated)
             self._set("cancelled_total", now.cancelled)
             self._set("steps_total", now.extra.get("steps", 0))
+            self._set("draft_proposed_total", now.proposed)
+            self._set("draft_accepted_total", now.accepted)
             self._set("active", now.active)
             self._set("waiting", now.waiting)
             self._set("cache_usage_ratio", round(now.cache_usage_ratio, 3))

@@ -270,6 +270,12 @@ class TestGenerator:
         assert (pieces[-1].finish_reason, pieces[-1].completion_tokens) == ("length", 30)
         assert len(pieces) > 5  # a stream
 
+    def test_counts_what_its_draft_proposes(self, generating: Server) -> None:
+        answer_of(generating, "counted", 30)
+        until(lambda: generator_metric(generating, "draft_accepted_total") > 0)
+        proposed = generator_metric(generating, "draft_proposed_total")
+        assert proposed >= generator_metric(generating, "draft_accepted_total")
+
     def test_stops_when_its_reader_goes_away(self, generating: Server) -> None:
         before = generator_metric(generating, "cancelled_total")
         answer_of(generating, "abandoned", 1900, pieces=2)
