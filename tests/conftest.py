@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 ROOT = Path(__file__).parent.parent
 SAMPLE_ADAPTER = ROOT / "build" / "samples" / "code-assistant-lora"
@@ -24,6 +26,13 @@ def slipstream(*args: str, home: Path, **env: str) -> subprocess.CompletedProces
         timeout=900,
         check=False,
     )
+
+
+@pytest.fixture(autouse=True)
+def _own_log_settings() -> Iterator[None]:
+    """A test that sets logging up as a server does, which keeps its loggers, decides nothing for those after it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
