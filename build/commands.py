@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from slipstream import GateError
+from slipstream import GateError, InputError
 from slipstream.build.evaluation.table import evaluation_lines
 from slipstream.build.gates import GateFailed
 from slipstream.build.golden.judge import NO_JUDGE
@@ -57,6 +57,8 @@ def build(recipe: str, plan_only: bool, activate: bool, compare: str | None, emi
     from slipstream.build.progress import watched
     from slipstream.build.recipe import load_recipe
 
+    if (plan_only, emit_script, compare is not None).count(True) > 1:
+        raise InputError("--plan, --emit-script and --compare are three things to do", "give one of them")
     loaded = load_recipe(recipe)
     if emit_script:
         _emit_script(loaded, as_json=as_json)

@@ -1,8 +1,8 @@
 """The sections of a recipe: what each stage of the build is told."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from slipstream.engines.protocols import QuantizationMethod, QuantizationSpec
 
@@ -101,3 +101,9 @@ class EvaluationOptions(Section):
     prose: list[str] = Field(default=["python:topics"], min_length=1)
     tokens: int = Field(default=6144, ge=512)
     window: int = Field(default=512, ge=128)
+
+    @model_validator(mode="after")
+    def _one_window_at_least(self) -> Self:
+        if self.window > self.tokens:
+            raise ValueError(f"a window of {self.window} tokens is more than the {self.tokens} that are measured")
+        return self

@@ -95,7 +95,10 @@ def compare_methods(variants: Sequence[Recipe], settings: Settings, watcher: Wat
         InputError, EnvironmentFault: see `Pipeline.build`.
     """
     if variants[0].evaluation is None:
-        raise MethodsUnfit("the recipe has no evaluation, so there is nothing to compare", "remove `evaluation: null`")
+        raise MethodsUnfit(
+            "the recipe has no evaluation, so there is nothing to compare",
+            "compare with a recipe for OpenVINO that has one",
+        )
     started = perf_counter()
     pipelines = [Pipeline(one, settings, watcher) for one in variants]
     for pipeline in pipelines:

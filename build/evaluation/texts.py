@@ -60,6 +60,7 @@ def held_out(options: EvaluationOptions, calibrated: Sequence[str], calibrated_t
 
     Raises:
         NotHeldOut: a source is in ``calibrated`` too.
+        TooLittleText: there are fewer characters than tokens wanted.
         SourceNotFound, InputError: a source names nothing.
     """
     shared = sorted({*options.code, *options.prose} & set(calibrated))
@@ -73,7 +74,15 @@ def held_out(options: EvaluationOptions, calibrated: Sequence[str], calibrated_t
     def unseen(documents: Iterable[Document]) -> tuple[Document, ...]:
         return tuple(document for document in documents if not _is_copy(document.text, seen))
 
-    return HeldOut(unseen(_code(options.code)), unseen(_prose(options.prose)))
+    found = HeldOut(unseen(_code(options.code)), unseen(_prose(options.prose)))
+    for kind, documents in (("code", found.code), ("prose", found.prose)):
+        characters = sum(len(document.text) for document in documents)
+        if characters < options.tokens:  # a token has one at least; what is short by less shows when it is cut
+            raise TooLittleText(
+                f"evaluation.{kind} holds {characters} characters; {options.tokens} tokens are to be measured",
+                f"name more sources in evaluation.{kind}, or lower evaluation.tokens",
+            )
+    return found
 
 
 def _is_copy(text: str, seen: AbstractSet[str]) -> bool:

@@ -98,3 +98,11 @@ def test_a_cpu_recipe_asked_for_a_script_ends_with_2(tmp_path: Path) -> None:
     done = slipstream("build", "default", "--emit-script", home=tmp_path)
     assert done.returncode == 2
     assert "set target: tensorrt_llm" in done.stderr
+
+
+@pytest.mark.parametrize("both", [("--plan", "--emit-script"), ("--plan", "--compare", "none,awq")])
+def test_two_things_to_do_at_once_are_refused(tmp_path: Path, both: tuple[str, ...]) -> None:
+    done = slipstream("build", "default", *both, home=tmp_path)
+    assert done.returncode == 2
+    assert "give one of them" in done.stderr
+    assert not any(tmp_path.iterdir())

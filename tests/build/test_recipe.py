@@ -190,6 +190,7 @@ def test_a_draft_may_be_named_by_its_method_alone() -> None:
         ("evaluation: {golden: null}\ngates: {min_golden_pass_rate: 0.5}\n", "needs a golden set"),
         ("quantization: {method: fp8}\n", "fp8 needs target: tensorrt_llm"),
         ("target: tensorrt_llm\n", "belong together"),
+        ("evaluation: {tokens: 512, window: 1024}\n", "a window of 1024 tokens is more than the 512"),
         ("evaluation: {goldn: null}\n", "the nearest known key is 'evaluation.golden'"),
     ],
 )

@@ -14,7 +14,7 @@ CODE = "\n".join(f"def count_the_barges_in_harbour_number_{n}(harbour: str) -> i
 def options(tmp_path: Path, **changed: object) -> EvaluationOptions:
     (tmp_path / "code").mkdir(exist_ok=True)
     (tmp_path / "code" / "a.py").write_text(CODE)
-    return EvaluationOptions.model_validate({"code": [str(tmp_path / "code")], **changed})
+    return EvaluationOptions.model_validate({"code": [str(tmp_path / "code")], "tokens": 512, "window": 128, **changed})
 
 
 def test_a_source_that_is_calibrated_on_is_refused(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_a_source_that_is_calibrated_on_is_refused(tmp_path: Path) -> None:
 
 def test_a_copy_of_what_is_calibrated_on_is_left_out_wherever_it_lies(tmp_path: Path) -> None:
     given = options(tmp_path)
-    (tmp_path / "code" / "b.py").write_text("def weigh_the_sluice_gate_of_this_very_mill(mill: str) -> float:\n    ...")
+    (tmp_path / "code" / "b.py").write_text(CODE.replace("count_the_barges_in_harbour", "weigh_the_gates_of_the_mill"))
     assert [document.name for document in held_out(given, []).code] == ["a.py", "b.py"]
     half = "\n".join(CODE.splitlines()[:12])
     assert [document.name for document in held_out(given, [], [half]).code] == ["b.py"]
@@ -76,3 +76,8 @@ def test_too_little_text_is_told_with_what_to_change() -> None:
     with pytest.raises(TooLittleText, match="90 tokens in pieces of 10; 100 are to be measured") as caught:
         windows([Document("a", "x" * 99)], letters, 100, 10, "prose")
     assert "evaluation.prose" in (caught.value.remedy or "")
+
+
+def test_sources_that_cannot_hold_enough_are_told_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(TooLittleText, match=r"evaluation.code holds \d+ characters; 4096 tokens"):
+        held_out(options(tmp_path, tokens=4096), [])
