@@ -14,8 +14,12 @@ from slipstream import EnvironmentFault, InputError, SlipstreamError, __version_
 # name -> (module, attribute, one line for `--help`); a room is imported when its command runs.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "build": ("slipstream.build.commands", "build", "Build an engine bundle from a recipe."),
-    "bundles": ("slipstream.build.commands", "bundles", "List the bundles that were built; choose the active one."),
-    "verify": ("slipstream.build.commands", "verify", "Check every file of a bundle against its manifest."),
+    "bundles": (
+        "slipstream.build.bundle_commands",
+        "bundles",
+        "List the bundles that were built; choose one.",
+    ),
+    "verify": ("slipstream.build.bundle_commands", "verify", "Check every file of a bundle against its manifest."),
     "sign": ("slipstream.build.sign_command", "sign", "Sign a bundle, so that a server can tell whose it is."),
     "train": ("slipstream.build.training.commands", "train", "Train a LoRA adapter on an indexed code base."),
     "train-embedder": (
