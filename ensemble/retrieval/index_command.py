@@ -16,8 +16,8 @@ import structlog
 
 from slipstream import InputError
 from slipstream.engines.protocols import Progress
-from slipstream.ensemble.bundle import find_bundle
 from slipstream.ensemble.retrieval.freshness.revisions import KEEP
+from slipstream.ensemble.signing.trust import trusted_bundle
 from slipstream.settings import Settings
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def index(
 
     settings = Settings()
     name = settings.collection if collection is None else collection
-    folder = find_bundle(settings.bundles_dir, bundle).embedder_dir
+    _log_to(structlog.PrintLoggerFactory(sys.stderr), structlog.processors.JSONRenderer(ensure_ascii=False))
+    folder = trusted_bundle(settings, bundle).embedder_dir
     if watch:
         if workers is not None or ray is not None:
             raise InputError("--watch runs in one process", "leave out --workers and --ray, or --watch")
@@ -131,7 +132,6 @@ def _watch(
     from slipstream.ensemble.retrieval.index import build_version
     from slipstream.ensemble.retrieval.stores import open_store
 
-    _log_to(structlog.PrintLoggerFactory(sys.stderr), structlog.processors.JSONRenderer(ensure_ascii=False))
     store = open_store(settings)
 
     def make(commits: Commits) -> "IndexReport":

@@ -9,10 +9,10 @@ import click
 import structlog
 
 from slipstream import InputError
-from slipstream.ensemble.bundle import find_bundle
 from slipstream.ensemble.contracts import MAX_SEARCH_LIMIT, SURE, SearchRequest, SearchResult
 from slipstream.ensemble.retrieval.errors import IndexHeld, StoreUnavailable
 from slipstream.ensemble.retrieval.freshness.revisions import find
+from slipstream.ensemble.signing.trust import trusted_bundle
 from slipstream.settings import Settings
 
 _SNIPPET_LINES = 5
@@ -103,7 +103,7 @@ def _search(request: SearchRequest, settings: Settings, bundle: str | None) -> S
     store.current(request.collection)  # a wrong name is told before anything is loaded
     if request.revision is not None:
         find(store.versions(request.collection), request.revision)
-    embedder = Embedder(find_bundle(settings.bundles_dir, bundle).embedder_dir)
+    embedder = Embedder(trusted_bundle(settings, bundle).embedder_dir)
     searcher = Searcher(store, embedder.digest)
     vector = embedder.embed_questions([request.query])[0]
     deadline = monotonic() + _HELD_SECONDS

@@ -1,7 +1,7 @@
 """What the settings demand of a bundle's signature, asked before anything of it is loaded.
 
-`admit` is called by ``slipstream serve`` before it reads a tokenizer, and by every model inside Triton before it opens
-a file. Reading every byte twice would be twice the wait, so the server hands what it checked to its Triton as a
+`admit` is called by ``slipstream serve`` before it reads a tokenizer, by every model inside Triton before it opens a
+file, and through `trusted_bundle` by every command that loads a bundle's embedder. Reading every byte twice would be twice the wait, so the server hands what it checked to its Triton as a
 *seal*: the identity, size and times of every file. A model that finds the files under the same seal loads them; any
 other (a Triton started by hand, files that were touched since) checks the signature itself. The kernel sets a file's
 change time at every write and nobody can set it back, so bytes that changed have another seal.
@@ -21,6 +21,7 @@ from typing import Literal
 
 import structlog
 
+from slipstream.ensemble.bundle import Bundle, find_bundle
 from slipstream.ensemble.manifest import FileEntry
 from slipstream.ensemble.signing.keys import PublicKey, public_key
 from slipstream.ensemble.signing.signature import SignatureRefused, Unsigned, check, claimed_key
@@ -65,6 +66,18 @@ def admit(folder: Path, settings: Settings, sealed: str = "") -> str:
     if _sealed(folder, key)[0] != before:
         raise _changing(folder)
     return before if time_ns() - changed_ns > _SETTLED_NS else ""
+
+
+def trusted_bundle(settings: Settings, reference: str | None = None) -> Bundle:
+    """`find_bundle`, for who loads from it outside of a server. Reads every byte where a key is set.
+
+    Raises:
+        BundleError: see `find_bundle`.
+        KeyUnusable, SignatureRefused: see `admit`.
+    """
+    bundle = find_bundle(settings.bundles_dir, reference)
+    admit(bundle.path, settings)
+    return bundle
 
 
 def _sealed(folder: Path, key: PublicKey) -> tuple[str, int]:
@@ -133,4 +146,4 @@ def state_of(folder: Path, files: Sequence[FileEntry], settings: Settings) -> Si
     return Signed("trusted" if key else "unchecked", claim)
 
 
-__all__ = ["SEAL", "Signed", "admit", "state_of"]
+__all__ = ["SEAL", "Signed", "admit", "state_of", "trusted_bundle"]

@@ -16,7 +16,7 @@ import structlog
 
 from slipstream import InputError
 from slipstream.engines.protocols import Progress
-from slipstream.ensemble.bundle import find_bundle
+from slipstream.ensemble.signing.trust import trusted_bundle
 from slipstream.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def evaluate_search(
     everything = load_suite(suite)
     narrowed = everything.narrowed(only, skip)
     settings = Settings()
-    ours = find_bundle(settings.bundles_dir, bundle).embedder_dir
-    plain = find_bundle(settings.bundles_dir, plain_bundle).embedder_dir if plain_bundle else ours
+    ours = trusted_bundle(settings, bundle).embedder_dir
+    plain = trusted_bundle(settings, plain_bundle).embedder_dir if plain_bundle else ours
     with _details_file(details) as written, _shown() as progress:
         collection, runs = _run(
             suite, everything, narrowed, names, split, limit_queries, (ours, plain), settings, progress

@@ -209,3 +209,15 @@ def test_the_state_is_told_with_the_key_without_refusing(
     assert release.public.fingerprint in str(state(checking))
     (bundle.path / "bundle.sig").write_text("nonsense")
     assert state(Settings(home=tmp_path)).state == "wrong"
+
+
+def test_who_loads_outside_of_a_server_is_given_what_is_trusted_and_nothing_else(
+    bundle: Bundle, release: Pair, demanding: Settings
+) -> None:
+    with pytest.raises(Unsigned):
+        trust.trusted_bundle(demanding, bundle.manifest.id)
+    sign(bundle, release.private)
+    assert trust.trusted_bundle(demanding, bundle.manifest.id).path == bundle.path
+    flip(bundle.path / "embedder/model.onnx")
+    with pytest.raises(SignatureRefused):
+        trust.trusted_bundle(demanding, bundle.manifest.id)
