@@ -18,7 +18,7 @@ from slipstream.build.calibration import source_chunks
 from slipstream.build.evaluation.record import Evaluation, MeasuredOn
 from slipstream.build.evaluation.speed import Measured, Speed
 from slipstream.build.evaluation.stages import speeds
-from slipstream.build.evaluation.table import Row, markdown, megabytes, number, share
+from slipstream.build.evaluation.table import Row, markdown, megabytes, number, share, told
 from slipstream.build.gates import GateFailed
 from slipstream.build.pipeline import Pipeline, Watcher
 from slipstream.build.recipe import Recipe
@@ -103,6 +103,8 @@ def compare_methods(variants: Sequence[Recipe], settings: Settings, watcher: Wat
     pipelines = [Pipeline(one, settings, watcher) for one in variants]
     for pipeline in pipelines:
         pipeline.require_fit()
+    reports = settings.root / "reports"
+    reports.mkdir(parents=True, exist_ok=True)  # where it cannot be, that is told before the work and not after it
     candidates = [_built(one, pipeline) for one, pipeline in zip(variants, pipelines, strict=True)]
     watcher.started("compare")
     clocked = perf_counter()
@@ -111,7 +113,7 @@ def compare_methods(variants: Sequence[Recipe], settings: Settings, watcher: Wat
     measured = tuple(replace(one, speed=found[one.method]) for one in candidates)
     recipe = variants[0].model_dump(mode="json", exclude={"quantization": {"method"}})
     comparison = Comparison(recipe, MeasuredOn.here(), measured, perf_counter() - started)
-    return _saved(comparison, settings.root / "reports")
+    return _saved(comparison, reports)
 
 
 def _take_turns(
@@ -143,7 +145,6 @@ def _speed(evaluation: Evaluation) -> Speed:
 
 
 def _saved(comparison: Comparison, folder: Path) -> Comparison:
-    folder.mkdir(parents=True, exist_ok=True)
     stem = f"compare-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     table, document = folder / f"{stem}.md", folder / f"{stem}.json"
     comparison = replace(comparison, saved=(table, document))
@@ -180,7 +181,7 @@ def _is_known(cell: Any, candidates: Sequence[Candidate]) -> bool:
 
 
 def _quality(kind: str, field: str, words: str) -> Any:
-    return lambda one: words.format(one.evaluation.quality[kind][field])
+    return lambda one: told(words, one.evaluation.quality[kind][field])
 
 
 def _golden(field: str, words: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import exp
 from typing import TYPE_CHECKING
 
 from slipstream.engines.protocols import Scorer
@@ -17,7 +16,8 @@ class Likelihood:
     """What a model and its reference say of the same text.
 
     ``perplexity`` is exp of the mean negative log likelihood (nats per token), ``kl`` the mean over positions of
-    KL(reference || model) in nats, ``top_agreement`` the share of positions where both rank the same token first.
+    KL(reference || model) in nats, ``top_agreement`` the share of positions where both rank the same token first. What
+    a broken model says may be no number: NaN and infinity stay what they are.
     """
 
     tokens: int
@@ -47,8 +47,11 @@ def compare(
         sums += _of_sequence(model.log_probs(ids)[:-1], reference.log_probs(ids)[:-1], np.asarray(ids[1:]))
         count += len(ids) - 1
         advance(number / len(sequences))
-    nll, reference_nll, divergence, agreed = sums / count
-    return Likelihood(count, exp(nll), exp(reference_nll), float(max(0.0, divergence)), float(agreed))
+    means = sums / count
+    with np.errstate(over="ignore"):
+        perplexity, reference_perplexity = np.exp(means[:2]).tolist()
+    divergence = max(float(means[2]), 0.0)  # rounding can leave it below 0; of NaN and 0, in this order, NaN stays
+    return Likelihood(count, perplexity, reference_perplexity, divergence, float(means[3]))
 
 
 def _of_sequence(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def quality(
     options: EvaluationOptions,
     progress: Progress,
 ) -> dict[str, Any]:
-    """By kind of text (``code``, ``prose``) the fields of `Likelihood` and ``rise``.
+    """By kind of text (``code``, ``prose``) the fields of `Likelihood` and ``rise``; None for what is no number.
 
     Args:
         quantized, reference: what ``engine`` quantized, and what it did with the method ``none``.
@@ -44,7 +45,13 @@ def quality(
 
 def _fields(likelihood: Likelihood) -> dict[str, Any]:
     numbers = {**asdict(likelihood), "rise": likelihood.rise}
-    return {name: value if isinstance(value, int) else round(value, 5) for name, value in numbers.items()}
+    return {name: _rounded(value) for name, value in numbers.items()}
+
+
+def _rounded(value: float) -> float | None:
+    if isinstance(value, int):
+        return value
+    return round(value, 5) if isfinite(value) else None
 
 
 __all__ = ["quality"]

@@ -32,15 +32,15 @@ def _rows(evaluation: Evaluation, gates: dict[str, GateResult]) -> Iterator[Row]
     yield "weights, MB", megabytes(evaluation.reference_bytes), megabytes(evaluation.weights_bytes), ""
     for kind, found in evaluation.quality.items():
         gated = kind == "code"
-        rise = f"{found['perplexity']:.2f} ({found['rise']:+.1%})"
+        rise = f"{told('{:.2f}', found['perplexity'])} ({told('{:+.1%}', found['rise'])})"
         yield (
-            f"perplexity of {kind}", f"{found['reference_perplexity']:.2f}", rise,
+            f"perplexity of {kind}", told("{:.2f}", found["reference_perplexity"]), rise,
             _gate(gates.get("max_perplexity_rise") if gated else None, "rise ≤ {:.0%}"),
         )  # fmt: skip
         yield (
             f"KL of {kind}, nats",
             "0",
-            f"{found['kl']:.3f}",
+            told("{:.3f}", found["kl"]),
             _gate(gates.get("max_kl") if gated else None, "≤ {:.3g}"),
         )
     if evaluation.golden is not None:
@@ -82,11 +82,16 @@ def megabytes(size_bytes: float) -> str:
 
 
 def share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+    return told("{:.1%}", value)
 
 
 def number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+    return told("{:.1f}", value)
 
 
-__all__ = ["evaluation_lines", "markdown", "megabytes", "number", "share"]
+def told(words: str, value: float | None) -> str:
+    """``value`` in the format ``words``, a dash for what was not measured or is no number."""
+    return "-" if value is None else words.format(value)
+
+
+__all__ = ["evaluation_lines", "markdown", "megabytes", "number", "share", "told"]

@@ -58,6 +58,16 @@ def test_what_does_not_fit_is_told_before_anything_is_built(tiny_recipe: TinyRec
     assert not (tmp_path / "cache" / "stages").exists()
 
 
+def test_a_table_that_could_not_be_kept_is_told_before_anything_is_built(
+    tiny_recipe: TinyRecipe, tmp_path: Path
+) -> None:
+    (tmp_path / "reports").write_text("a file in the way")
+    recipe = parse_recipe(tiny_recipe(), "tiny.yaml")
+    with pytest.raises(FileExistsError, match="reports"):
+        compare_methods([variant(recipe, "none"), variant(recipe, "awq")], Settings(home=tmp_path), Silent())
+    assert not (tmp_path / "cache" / "stages").exists()
+
+
 def test_one_table_of_engines_made_from_one_merge(tiny_recipe: TinyRecipe, tmp_path: Path) -> None:
     recipe = parse_recipe(tiny_recipe(gates={"max_kl": 1e-6}), "tiny.yaml")
     settings = Settings(home=tmp_path, mlflow_uri=None)

@@ -1,7 +1,7 @@
 """Perplexity and divergence, against numbers worked out by hand and models whose distributions are known."""
 
 from collections.abc import Sequence
-from math import exp, log
+from math import exp, inf, isnan, log, nan
 
 import numpy as np
 import pytest
@@ -52,3 +52,29 @@ def test_progress_goes_to_the_end() -> None:
     shares: list[float] = []
     compare(Constant(0.5, 0.5), Constant(0.5, 0.5), [[0, 1], [1, 0]], shares.append)
     assert shares == [0.5, 1.0]
+
+
+# --- a model that is broken -------------------------------------------------------------------------------------------
+
+
+class Says:
+    """A model that says the same number of every token; most are no log probability."""
+
+    def __init__(self, number: float) -> None:
+        self._number = number
+
+    def log_probs(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        return np.full((len(token_ids), 2), self._number, dtype=np.float32)
+
+
+def test_a_model_that_says_nan_has_no_divergence_and_no_perplexity() -> None:
+    found = compare(Says(nan), Constant(0.5, 0.5), [[0, 1, 1]], silent)
+    assert isnan(found.kl)  # and not 0, which every gate would let through
+    assert isnan(found.perplexity)
+    assert isnan(found.rise)
+    assert found.reference_perplexity == pytest.approx(2)
+
+
+def test_a_perplexity_beyond_every_number_is_infinite() -> None:
+    found = compare(Says(-1000), Constant(0.5, 0.5), [[0, 1, 1]], silent)
+    assert (found.perplexity, found.rise) == (inf, inf)
