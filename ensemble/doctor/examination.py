@@ -7,7 +7,7 @@ from time import monotonic
 from slipstream import SlipstreamError
 from slipstream.ensemble.doctor.finding import Check, Finding, NotExamined, Subject
 
-DEADLINE_S = 10.0
+DEADLINE_S = 9.0
 """Every wait inside a check is shorter: what has no answer by then hangs (a dead network disk, a wedged driver)."""
 
 
@@ -63,5 +63,5 @@ def _hangs(check: Check, deadline_s: float) -> Finding:
         name_of(check),
         "problem",
         f"no answer within {deadline_s:.0f} s",
-        "look for a disk or a driver that hangs: dmesg | tail",
+        "look for what hangs: a disk or a driver (dmesg | tail), a server or a name server that answers slowly",
     )

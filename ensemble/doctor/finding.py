@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from slipstream import SlipstreamError
 from slipstream.ensemble.bundle import Bundle, find_bundle
+from slipstream.ensemble.manifest import FileEntry
+from slipstream.ensemble.signing.signature import contents
 from slipstream.settings import Settings
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ State = Literal["ok", "warning", "problem", "skipped"]
 
 GIB = 1024**3
 MIB = 1024**2
+READ_BYTES = 512 * MIB
+"""What is read whole in well under a second once the disk has it in memory; more is left to `slipstream verify`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +46,28 @@ class NotExamined(Exception):
 class Subject:
     """The machine under these settings, with the bundle that it is to serve.
 
-    Attributes:
-        bundle: the bundle, or what keeps it from being opened.
+    Nothing is looked at before a check asks: a disk that hangs then hangs within the check's deadline.
     """
 
     def __init__(self, settings: Settings, reference: str | None = None, nvml: "Nvml | None" = None) -> None:
         self.settings = settings
+        self._reference = reference
         self._nvml = nvml
-        self.bundle: Bundle | SlipstreamError
+
+    @cached_property
+    def bundle(self) -> Bundle | SlipstreamError:
+        """The bundle, or what keeps it from being opened."""
         try:
-            self.bundle = find_bundle(settings.bundles_dir, reference)
+            return find_bundle(self.settings.bundles_dir, self._reference)
         except SlipstreamError as error:
-            self.bundle = error
+            return error
+
+    @cached_property
+    def contents(self) -> list[FileEntry] | None:
+        """Every file of the bundle's folder with its digest; None where that is too much to be read here."""
+        if sum(file.size_bytes for file in self.opened.manifest.files) > READ_BYTES:
+            return None
+        return contents(self.opened.path)
 
     @property
     def opened(self) -> Bundle:

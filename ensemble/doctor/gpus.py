@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -27,6 +28,7 @@ _REMEDIES: dict[Reason, str] = {
     "version_mismatch": "the driver was updated under the running kernel module: reboot",
     "failed": "nvidia-smi tells more; dmesg | grep -i nvrm",
 }
+_CHOICE = "CUDA_VISIBLE_DEVICES"
 _SAME_SIZE = 0.98
 """Cards of one kind differ by some MiB in what their firmware keeps."""
 _MOSTLY_FREE = 0.9
@@ -41,14 +43,14 @@ def gpu(subject: Subject) -> Finding:
         raise NotExamined(f"{why}; {_named(survey)}") from None
     if survey.problem is not None:
         return Finding("gpu", "problem", f"NVML: {survey.problem.message}", _REMEDIES[survey.problem.reason])
-    said, visible = _named(survey), os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        said += f"; CUDA_VISIBLE_DEVICES={visible!r}"
-        if visible.strip() in ("", "-1"):
-            return Finding("gpu", "problem", f"{said} hides them all", "unset CUDA_VISIBLE_DEVICES")
+    said, visible = _named(survey), _visible(survey)
+    if (chosen := os.environ.get(_CHOICE)) is not None:
+        said += f"; {_CHOICE}={chosen!r}"
+        if survey.gpus and not visible:
+            return Finding("gpu", "problem", f"{said} hides them all", f"unset {_CHOICE}")
     lost = "".join(f"; GPU {fault.index}: {fault.message}" for fault in survey.faults)
     wanted = engine.options.tensor_parallel
-    if len(survey.gpus) < wanted:
+    if len(visible) < wanted:
         remedy = f"serve where {wanted} GPUs answer, or build with tensor_parallel: 1"
         return Finding("gpu", "problem", f"{said}{lost}; the engine needs {wanted}", remedy)
     if lost:
@@ -90,7 +92,7 @@ def gpu_engine(subject: Subject) -> Finding:
     if min(_memory(card) for card in cards) < _SAME_SIZE * options.gpu.memory_bytes:
         return Finding("gpu_engine", "problem", said, f"{remedy}, or serve it on a card of that size")
     crowded = [card for card in cards if not card.mig and _free(card) < _MOSTLY_FREE * card.memory_bytes]
-    if crowded:
+    if crowded and subject.server is None:  # a server of this home holds it by right
         said += f"; only {size(_free(crowded[0]))} of GPU {crowded[0].index} is free"
         return Finding("gpu_engine", "warning", said, "nvidia-smi names the processes that hold the rest: stop them")
     return Finding("gpu_engine", "warning" if other else "ok", said, remedy if other else "")
@@ -111,6 +113,10 @@ def gpu_mig(subject: Subject) -> Finding:
     if engine.options.tensor_parallel > 1:
         said = f"MIG is on ({profiles}), and slices of different GPUs do not reach each other"
         return Finding("gpu_mig", "problem", said, "nvidia-smi -mig 0, or build with tensor_parallel: 1")
+    parts = sorted(sliced[0].mig_instances, key=lambda part: part.memory_bytes)
+    if parts[0].memory_bytes != parts[-1].memory_bytes:
+        said = f"{profiles}: slices of different sizes, of which CUDA takes one"
+        return Finding("gpu_mig", "warning", said, f"say which: {_CHOICE}={parts[-1].uuid}")
     return Finding("gpu_mig", "ok", profiles)
 
 
@@ -153,8 +159,12 @@ def container_toolkit(subject: Subject) -> Finding:
     return read_container_toolkit(Path("/"))
 
 
+_CONTAINERS = (".dockerenv", "run/.containerenv", "run/secrets/kubernetes.io", "NGC-DL-CONTAINER-LICENSE")
+"""What Docker, Podman, Kubernetes and NVIDIA's images leave behind; containerd alone leaves nothing."""
+
+
 def read_container_toolkit(root: Path) -> Finding:
-    if any((root / place).exists() for place in (".dockerenv", "run/.containerenv")):
+    if any((root / place).exists() for place in _CONTAINERS) or "KUBERNETES_SERVICE_HOST" in os.environ:
         raise NotExamined("this is a container already: GPUs were handed to it, or not, by its host")
     if shutil.which("nvidia-ctk") is None:
         remedy = "install nvidia-container-toolkit: https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/"
@@ -169,7 +179,10 @@ def read_container_toolkit(root: Path) -> Finding:
         where = "/etc/docker/daemon.json" if has_runtime else f"/{specifications[0]}"
         return Finding("container_toolkit", "ok", f"nvidia-ctk is installed, and {where} names GPUs")
     remedy = "nvidia-ctk runtime configure --runtime=docker && systemctl restart docker"
-    return Finding("container_toolkit", "problem", "nvidia-ctk is installed; no container engine knows of it", remedy)
+    said = "nvidia-ctk is installed; neither Docker's configuration nor a CDI specification knows of it"
+    if shutil.which("nvidia-container-runtime-hook"):  # Docker finds the hook by itself when --gpus is given
+        return Finding("container_toolkit", "warning", f"{said}, only docker run --gpus finds its hook", remedy)
+    return Finding("container_toolkit", "problem", said, remedy)
 
 
 def _engine(subject: Subject) -> ServedEngine:
@@ -194,8 +207,43 @@ def _answering(subject: Subject) -> GpuSurvey:
 
 
 def _used(subject: Subject) -> tuple[Gpu, ...]:
-    """The GPUs that the engine will take: the first ones."""
-    return _answering(subject).gpus[: _engine(subject).options.tensor_parallel]
+    """The GPUs that the engine will take: the first ones of those that CUDA is left.
+
+    Raises:
+        NotExamined: none is left; the check of the GPU says why.
+    """
+    used = _visible(_answering(subject))[: _engine(subject).options.tensor_parallel]
+    if not used:
+        raise NotExamined(f"{_CHOICE} leaves no GPU")
+    return used
+
+
+def _visible(survey: GpuSurvey) -> tuple[Gpu, ...]:
+    """The GPUs that CUDA would list, in its order; a slice that is named stands for its card.
+
+    Like CUDA, it stops at the first entry that names nothing (CUDA C++ Programming Guide, "CUDA Environment
+    Variables"). Numbers are NVML's, which are CUDA's where all cards are of one kind.
+    """
+    chosen = os.environ.get(_CHOICE)
+    if chosen is None:
+        return survey.gpus
+    found: list[Gpu] = []
+    for name in chosen.split(","):
+        card = _chosen(survey, name.strip())
+        if card is None:
+            break
+        found.append(card)
+    return tuple(found)
+
+
+def _chosen(survey: GpuSurvey, name: str) -> Gpu | None:
+    for card in survey.gpus:
+        if name == str(card.index) or (name.startswith("GPU-") and card.uuid.startswith(name)):
+            return card
+        for part in card.mig_instances:
+            if name.startswith("MIG-") and part.uuid.startswith(name):
+                return replace(card, mig_instances=(part,))
+    return None
 
 
 def _named(survey: GpuSurvey) -> str:

@@ -3,8 +3,12 @@
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distributions, requires
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from slipstream.ensemble.doctor.finding import Finding, NotExamined, Subject
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 LOCK = "constraints.txt"
 """At the root of the package, in a checkout as in a wheel."""
@@ -43,26 +47,40 @@ def installed() -> dict[str, str]:
 
 
 def out_of_range(package: str, extra: str, have: dict[str, str]) -> Iterator[str]:
-    """What ``package[extra]`` asks for and does not get.
+    """What ``package[extra]`` asks for and does not get, or what it asks for asks for in its turn.
 
     Raises:
         NotExamined: ``package`` runs from a tree that was never installed.
     """
-    from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
+    waiting, seen = [(package, extra)], set[tuple[str, str]]()
+    while waiting:
+        asking = waiting.pop(0)
+        if asking in seen:
+            continue
+        seen.add(asking)
+        for one in _wanted(*asking):
+            name = canonicalize_name(one.name)
+            found, by = have.get(name), "" if asking[0] == package else f" (for {asking[0]})"
+            if found is None:
+                yield f"{one.name} is not installed{by}"
+                continue
+            if not one.specifier.contains(found, prereleases=True):
+                yield f"{one.name} {found} is not {one.specifier}{by}"
+            waiting += [(name, more) for more in ("", *sorted(one.extras))]
+
+
+def _wanted(package: str, extra: str) -> "Iterator[Requirement]":
+    from packaging.requirements import Requirement
+
     try:
-        wanted = [Requirement(line) for line in requires(package) or ()]
+        lines = requires(package) or ()
     except PackageNotFoundError:
         raise NotExamined(f"{package} was not installed: nothing says what it needs") from None
-    for one in wanted:
-        if one.marker is not None and not one.marker.evaluate({"extra": extra}):
-            continue
-        found = have.get(canonicalize_name(one.name))
-        if found is None:
-            yield f"{one.name} is not installed"
-        elif not one.specifier.contains(found, prereleases=True):
-            yield f"{one.name} {found} is not {one.specifier}"
+    for one in map(Requirement, lines):
+        if one.marker is None or one.marker.evaluate({"extra": extra}):
+            yield one
 
 
 def read_lock(text: str) -> dict[str, str]:

@@ -3,44 +3,48 @@
 import sqlite3
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
+from threading import Thread
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
 from slipstream import SlipstreamError
-from slipstream.ensemble.doctor.finding import MIB, Finding, NotExamined, Subject, size
+from slipstream.ensemble.doctor.finding import READ_BYTES, Finding, NotExamined, Subject, size
 from slipstream.ensemble.retrieval.search import check_searchable
 from slipstream.ensemble.retrieval.stores import open_store
 
 TIMEOUT_S = 2
 _START_TIMEOUT_S = 5
-_READ_BYTES = 512 * MIB
-"""What is read whole in well under a second once the disk has it in memory; more is left to `slipstream verify`."""
+_ANSWER_TIMEOUT_S = 2 * TIMEOUT_S
+"""For a whole answer: each wait for a byte may be shorter than its own limit, and for a name there is none."""
 
 
 def bundle(subject: Subject) -> Finding:
-    """Whether `slipstream serve` would take the bundle: its manifest, its files, the host they were compiled for."""
+    """Whether `slipstream serve` would take the bundle and find every byte as it was built."""
     if isinstance(subject.bundle, SlipstreamError):
         raise subject.bundle
     subject.bundle.admit()
-    manifest = subject.bundle.manifest
+    manifest, found = subject.bundle.manifest, subject.contents
     said = f"{manifest.release_name} ({manifest.id}), {len(manifest.files)} files, {size(_bytes(subject))}"
-    return Finding("bundle", "ok", said)
+    if found is None:
+        return Finding("bundle", "ok", f"{said}; only their sizes were looked at (slipstream verify reads them)")
+    subject.bundle.verify(found)
+    return Finding("bundle", "ok", f"{said}, every byte as built")
 
 
 def signature(subject: Subject) -> Finding:
     """What the settings demand of the bundle's signature."""
-    from slipstream.ensemble.signing.signature import contents
     from slipstream.ensemble.signing.trust import state_of
 
     opened, settings = subject.opened, subject.settings
     if settings.verify_key is None:
         raise NotExamined("no key is set (SLIPSTREAM_VERIFY_KEY), so that bundles are served as they are")
-    if _bytes(subject) > _READ_BYTES:
+    if subject.contents is None:
         raise NotExamined(f"{size(_bytes(subject))} are not read here: slipstream verify reads them")
-    signed = state_of(opened.path, contents(opened.path), settings)
+    signed = state_of(opened.path, subject.contents, settings)
     if signed.problem is not None:
         return Finding("signature", "problem", signed.problem, signed.remedy)
     if signed.state == "unsigned":
@@ -98,13 +102,33 @@ def registry(subject: Subject) -> Finding:
     # Without the user and the password that it may carry.
     place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
     try:
-        answer = httpx.get(f"{place}/health", timeout=TIMEOUT_S)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        answer = _get(f"{place}/health")
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as error:
         said = f"MLflow at {place} does not answer: {str(error) or type(error).__name__}"
         return Finding("registry", "warning", said, remedy)
     if answer.is_success:
         return Finding("registry", "ok", f"MLflow at {place} answers")
     return Finding("registry", "warning", f"MLflow at {place} answers with {answer.status_code}", remedy)
+
+
+def _get(url: str) -> httpx.Response:
+    """
+    Raises:
+        TimeoutError: there is no whole answer in time.
+    """
+    answer: Future[httpx.Response] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(httpx.get(url, timeout=TIMEOUT_S))
+        except Exception as error:  # it is raised where the answer is waited for
+            answer.set_exception(error)
+
+    Thread(target=ask, daemon=True).start()
+    try:
+        return answer.result(_ANSWER_TIMEOUT_S)
+    except TimeoutError:
+        raise TimeoutError(f"no whole answer within {_ANSWER_TIMEOUT_S} s") from None
 
 
 def _database(path: Path) -> Finding:
@@ -130,7 +154,7 @@ def index(subject: Subject) -> Finding:
     if not settings.qdrant_url:
         shard = settings.index_dir / info.collection / info.version / "shard"
         length = sum(path.stat().st_size for path in shard.rglob("*") if path.is_file())
-        if length <= _READ_BYTES:
+        if length <= READ_BYTES:
             store.check(info.collection)
         else:
             said += f" (its {size(length)} were not read)"

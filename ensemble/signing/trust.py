@@ -1,10 +1,11 @@
 """What the settings demand of a bundle's signature, asked before anything of it is loaded.
 
 `admit` is called by ``slipstream serve`` before it reads a tokenizer, by every model inside Triton before it opens a
-file, and through `trusted_bundle` by every command that loads a bundle's embedder. Reading every byte twice would be twice the wait, so the server hands what it checked to its Triton as a
-*seal*: the identity, size and times of every file. A model that finds the files under the same seal loads them; any
-other (a Triton started by hand, files that were touched since) checks the signature itself. The kernel sets a file's
-change time at every write and nobody can set it back, so bytes that changed have another seal.
+file, and through `trusted_bundle` by every command that loads a bundle's embedder. Reading every byte twice would be
+twice the wait, so the server hands what it checked to its Triton as a *seal*: the identity, size and times of every
+file. A model that finds the files under the same seal loads them; any other (a Triton started by hand, files that were
+touched since) checks the signature itself. The kernel sets a file's change time at every write and nobody can set it
+back, so bytes that changed have another seal.
 
 Between the check and the load a process of the same user can still change a file that it has mapped: who runs as the
 server's user has no need to, and is not what a signature keeps out. Give the server's user no right to write there.

@@ -41,9 +41,7 @@ def write_bundle(
     (folder / "engine" / "weights.bin").write_bytes(b"weights")
     if gpus is not None:
         options = TensorRtLlmOptions(**gpus)
-        ServedEngine(options=options, vocabulary_size=320, eos_token_ids=(2,), kv_values_per_token=64).write(
-            folder / "engine"
-        )
+        ServedEngine(options=options, vocabulary_size=320, eos_token_ids=(2,)).write(folder / "engine")
     engine = EngineEntry(
         target="openvino" if gpus is None else "tensorrt_llm", versions={}, fingerprint=fingerprint or {}
     )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -84,6 +85,28 @@ def test_a_home_that_cannot_be_is_a_report_and_no_traceback(tmp_path: Path, kind
     assert found["disk"]["state"] == "problem"
     assert "SLIPSTREAM_HOME" in found["disk"]["evidence"] + found["disk"]["remedy"]
     assert "the check itself failed" not in result.stdout
+
+
+def test_a_disk_that_hangs_keeps_no_other_check_from_being_told(tmp_path: Path) -> None:
+    """A pipe that nobody writes to stands for it."""
+    (tmp_path / "bundles").mkdir()
+    os.mkfifo(tmp_path / "bundles" / "ACTIVE")
+    started = monotonic()
+    # A process of its own: the thread that hangs would hold the one that runs the tests.
+    ran = subprocess.run(
+        [sys.executable, "-m", "slipstream.cli", "doctor", "--json"],
+        env={**os.environ, **FREE_PORTS, "SLIPSTREAM_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert monotonic() - started < 20
+    found = {one["check"]: one for one in json.loads(ran.stdout)["findings"]}
+    assert found["bundle"]["state"] == "problem"
+    assert "no answer within" in found["bundle"]["evidence"]
+    assert found["python"]["state"] == "ok"
+    assert found["triton"]["state"] == "ok"
 
 
 def test_a_damaged_bundle_is_a_problem_and_exit_code_1(home: Path) -> None:

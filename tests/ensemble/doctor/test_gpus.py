@@ -95,6 +95,40 @@ def test_gpus_that_a_variable_hides(home: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
+    ("chosen", "left"),
+    [
+        ("1", ["GPU 1"]),
+        ("1,0", ["GPU 1"]),
+        ("GPU-1", ["GPU 1"]),
+        (" 1 , 0 ", ["GPU 1"]),
+        ("0,7", ["GPU 0"]),
+        ("7,0", []),
+        ("GPU-9", []),
+        ("", []),
+    ],
+)
+def test_the_gpus_that_a_variable_leaves_are_the_ones_looked_at(
+    home: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, left: list[str]
+) -> None:
+    """CUDA stops at the first entry that names nothing."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    nvml = FakeNvml(card(sm_mhz=100), card(sm_mhz=200))
+    assert look(home, gpus.gpu, nvml).state == ("ok" if left else "problem")
+    clocks = look(home, gpus.gpu_clocks, nvml)
+    assert [name for name in ("GPU 0", "GPU 1") if name in clocks.evidence] == left
+    assert clocks.state == ("ok" if left else "skipped")
+
+
+def test_a_variable_can_leave_too_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bundle(tmp_path, gpus={"gpu": "h100", "tensor_parallel": 2})
+    assert look(tmp_path, gpus.gpu, FakeNvml(card(), card())).state == "ok"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    found = look(tmp_path, gpus.gpu, FakeNvml(card(), card()))
+    assert found.state == "problem"
+    assert "CUDA_VISIBLE_DEVICES='1'; the engine needs 2" in found.evidence
+
+
+@pytest.mark.parametrize(
     ("driver", "name", "state"),
     [
         ("590.44.01", "NVIDIA H100 80GB HBM3", "ok"),
@@ -143,6 +177,11 @@ def test_a_card_that_others_use(home: Path) -> None:
     assert "only 20.0 GiB of GPU 0 is free" in found.evidence
 
 
+def test_a_card_that_this_homes_server_uses_is_no_news(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Subject, "server", 4711)
+    assert look(home, gpus.gpu_engine, FakeNvml(card(free=20 * GIB))).state == "ok"
+
+
 def test_a_slice_is_smaller_than_its_card(home: Path) -> None:
     found = look(home, gpus.gpu_engine, FakeNvml(card(slices=[Slice(3, 40448, "3g.40gb")])))
     assert found.state == "problem"
@@ -159,6 +198,18 @@ class TestMig:
     def test_its_profiles_are_named(self, home: Path) -> None:
         found = look(home, gpus.gpu_mig, FakeNvml(card(slices=[Slice(7, 80000, "7g.80gb")])))
         assert (found.state, found.evidence) == ("ok", "GPU 0: 7g.80gb")
+
+    def test_slices_of_different_sizes_are_told_apart_by_name(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        small, large = Slice(1, 10000, "1g.10gb"), Slice(6, 82000, "6g.80gb")
+        nvml = FakeNvml(card(slices=[small, large]))
+        found = look(home, gpus.gpu_mig, nvml)
+        assert (found.state, found.remedy) == ("warning", "say which: CUDA_VISIBLE_DEVICES=MIG-1")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1")
+        assert (look(home, gpus.gpu_mig, nvml).state, look(home, gpus.gpu_engine, nvml).state) == ("ok", "ok")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-0")
+        assert look(home, gpus.gpu_engine, nvml).state == "problem"
 
     def test_an_engine_that_is_split_over_gpus(self, tmp_path: Path) -> None:
         write_bundle(tmp_path, gpus={"gpu": "h100", "tensor_parallel": 2})
@@ -233,6 +284,20 @@ class TestContainerToolkit:
     def test_configured(self, tmp_path: Path, name: str, text: str) -> None:
         assert gpus.read_container_toolkit(self.write(tmp_path, name, text)).state == "ok"
 
-    def test_inside_a_container_there_is_nothing_to_see(self, tmp_path: Path) -> None:
+    @pytest.mark.usefixtures("installed")
+    def test_docker_finds_the_hook_without_being_told(self, tmp_path: Path) -> None:
+        (tmp_path / "bin" / "nvidia-container-runtime-hook").symlink_to("nvidia-ctk")
+        assert gpus.read_container_toolkit(tmp_path).state == "warning"
+
+    @pytest.mark.parametrize(
+        "trace",
+        [".dockerenv", "run/.containerenv", "run/secrets/kubernetes.io/token", "NGC-DL-CONTAINER-LICENSE"],
+    )
+    def test_inside_a_container_there_is_nothing_to_see(self, tmp_path: Path, trace: str) -> None:
         with pytest.raises(NotExamined):
-            gpus.read_container_toolkit(self.write(tmp_path, ".dockerenv", ""))
+            gpus.read_container_toolkit(self.write(tmp_path, trace, ""))
+
+    def test_nor_in_a_pod(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+        with pytest.raises(NotExamined):
+            gpus.read_container_toolkit(tmp_path)

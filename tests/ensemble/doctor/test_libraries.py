@@ -41,6 +41,14 @@ def test_the_build_extra_is_not_demanded_of_a_server() -> None:
     assert list(out_of_range("slipstream", "serve", have)) == []
 
 
+def test_what_a_library_needs_itself_is_missed_too() -> None:
+    have = installed() | {"anyio": "0.1"}
+    del have["h11"]
+    said = list(out_of_range("slipstream", "serve", have))
+    assert any(line.startswith("h11 is not installed (for ") for line in said)
+    assert any(line.startswith("anyio 0.1 is not ") for line in said)
+
+
 def test_a_tree_that_was_never_installed() -> None:
     with pytest.raises(NotExamined, match="never-installed"):
         list(out_of_range("never-installed", "serve", {}))

@@ -14,7 +14,7 @@ from time import monotonic, sleep
 import pytest
 
 from slipstream.ensemble.bundle import find_bundle
-from slipstream.ensemble.doctor import services
+from slipstream.ensemble.doctor import finding, services
 from slipstream.ensemble.doctor.examination import examine
 from slipstream.ensemble.doctor.finding import Check, Finding, Subject
 from slipstream.ensemble.retrieval.stores import open_server
@@ -56,6 +56,16 @@ def answering(status: int, *, after_s: float = 0) -> Iterator[str]:
         server.shutdown()
 
 
+def trickle(listener: socket.socket) -> None:
+    """Answer whoever asks with one more header, again and again."""
+    connection, _ = listener.accept()
+    with connection, suppress(OSError):
+        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        for _ in range(200):
+            connection.sendall(b"x: y\r\n")
+            sleep(0.1)
+
+
 @pytest.fixture
 def nobody() -> str:
     """An address where nobody listens."""
@@ -67,7 +77,7 @@ def nobody() -> str:
 class TestBundle:
     def test_no_home_at_all(self, tmp_path: Path) -> None:
         found = look(settings_of(tmp_path / "none"), services.bundle)
-        assert (found.state, found.remedy) == ("problem", "slipstream build")
+        assert (found.state, found.remedy) == ("problem", "slipstream build default")
 
     def test_a_home_that_is_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "home").write_text("")
@@ -87,10 +97,12 @@ class TestBundle:
         [
             (lambda path: (path / "engine" / "weights.bin").unlink(), "engine/weights.bin is missing"),
             (lambda path: (path / "engine" / "weights.bin").write_bytes(b"w"), "another size"),
+            (lambda path: (path / "engine" / "weights.bin").write_bytes(b"WEIGHTS"), "weights.bin was changed"),
+            (lambda path: (path / "engine" / "more.bin").touch(), "more.bin does not belong to the bundle"),
             (lambda path: (path / "bundle.json").write_text("{"), "cannot be read"),
             (lambda path: (path / "bundle.json").write_text("[]"), "schema version"),
         ],
-        ids=["missing", "cut off", "not JSON", "another schema"],
+        ids=["missing", "cut off", "changed", "extra", "not JSON", "another schema"],
     )
     def test_damage_is_named(self, home: Path, damage: Callable[[Path], object], says: str) -> None:
         damage(find_bundle(home / "bundles").path)
@@ -116,6 +128,13 @@ class TestBundle:
         found = look(settings_of(home), services.bundle)
         assert found.state == "ok"
         assert "test-v0-tiny-none-p1" in found.evidence
+        assert "every byte as built" in found.evidence
+
+    def test_one_that_is_too_large_to_be_read_here(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(finding, "READ_BYTES", 1)
+        found = look(settings_of(home), services.bundle)
+        assert found.state == "ok"
+        assert "only their sizes were looked at (slipstream verify" in found.evidence
 
 
 class TestSignature:
@@ -146,6 +165,15 @@ class TestSignature:
         found = look(settings_of(home, verify_key=key, require_signature=True), services.signature)
         assert found.state == "ok"
         assert "trusted key" in found.evidence
+
+    def test_too_large_to_be_read_here(
+        self, home: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.sign(home, tmp_path)
+        monkeypatch.setattr(finding, "READ_BYTES", 1)
+        found = look(settings_of(home, verify_key=key, require_signature=True), services.signature)
+        assert found.state == "skipped"
+        assert "slipstream verify" in found.evidence
 
     def test_changed_after_it_was_signed(self, home: Path, key: Path, tmp_path: Path) -> None:
         self.sign(home, tmp_path)
@@ -283,6 +311,18 @@ class TestRegistry:
             waited_s = monotonic() - started
         assert found.state == "warning"
         assert waited_s < 7
+
+    def test_a_server_that_never_ends_its_answer(self, home: Path) -> None:
+        """Every byte comes in time, and the answer never: a limit for each wait is none for all of them."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            threading.Thread(target=trickle, args=(listener,), daemon=True).start()
+            started = monotonic()
+            place = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            found = look(settings_of(home, mlflow_uri=place), services.registry)
+            waited_s = monotonic() - started
+        assert found.state == "warning"
+        assert "no whole answer within" in found.evidence
+        assert waited_s < 8
 
     def test_a_server_that_answers(self, home: Path) -> None:
         with answering(200) as place:
