@@ -116,9 +116,14 @@ def report(error: SlipstreamError, *, as_json: bool) -> None:
         body = {"type": type(error).__name__, "message": error.message, "remedy": error.remedy}
         click.echo(json.dumps({"error": body}, ensure_ascii=False), err=True)
         return
-    click.secho(f"error: {error.message}", fg="red", err=True)
+    click.secho(f"error: {_plain(error.message)}", fg="red", err=True)
     if error.remedy:
-        click.echo(f"  try: {error.remedy}", err=True)
+        click.echo(f"  try: {_plain(error.remedy)}", err=True)
+
+
+def _plain(text: str) -> str:
+    """``text`` with what would steer the terminal spelled out: names of files and words of servers are anybody's."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else repr(letter)[1:-1] for letter in text)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -41,6 +41,8 @@ def verify(bundle: str | None, as_json: bool) -> None:
     found = contents(opened.path)
     signed = state_of(opened.path, found, settings)
     problems = [*opened.problems(found), *_host_problems(opened), *filter(None, [signed.problem])]
+    # A name of a file need not be UTF-8, and a document has to be.
+    problems = [problem.encode(errors="backslashreplace").decode() for problem in problems]
     files = opened.manifest.files
     document = {
         "bundle": opened.manifest.id,

@@ -7,8 +7,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from slipstream import GateError, InputError
-from slipstream.cli import COMMANDS, main
+from slipstream import GateError, InputError, SlipstreamError
+from slipstream.cli import COMMANDS, main, report
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -97,3 +97,10 @@ def test_wrong_usage_is_json_where_json_is_asked_for(
     shown = CliRunner().invoke(main, ["fail", *arguments, "--json"])
     assert shown.exit_code == 2
     assert json.loads(shown.stderr)["error"]["remedy"] == "main fail --help"
+
+
+def test_what_steers_a_terminal_is_spelled_out_in_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    report(SlipstreamError("a\x1b]0;title\x07\nb\x9b31m", "rm \x1b[2J"), as_json=False)
+    said = capsys.readouterr().err
+    assert "a\\x1b]0;title\\x07\nb\\x9b31m" in said
+    assert "\\x1b[2J" in said
