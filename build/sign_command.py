@@ -58,6 +58,8 @@ def _sign(reference: str | None, key: Path, settings: Settings, *, as_json: bool
 
     bundle = find_bundle(settings.bundles_dir, reference)
     signer = private_key(key, lambda: _password(settings, f"Password of {key}"))
+    if signer.readable_by_others:
+        click.secho(f"warning: others may read {signer.path}: chmod 600 {signer.path}", fg="yellow", err=True)
     covered = signature.sign(bundle, signer)
     manifest, place = bundle.manifest, bundle.path / SIGNATURE
     if as_json:

@@ -1,6 +1,7 @@
 """The keys that bundles are signed and checked with: elliptic curves in PEM files, as OpenSSL writes them."""
 
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -36,6 +37,11 @@ class PrivateKey:
     path: Path
     password: bytes | None
     fingerprint: str
+
+    @property
+    def readable_by_others(self) -> bool:
+        """Whether the file alone is enough for others of this machine to sign: no password, and leave to read it."""
+        return self.password is None and bool(self.path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
 
 
 def public_key(path: Path) -> PublicKey:

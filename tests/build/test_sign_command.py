@@ -44,6 +44,33 @@ def test_a_key_that_is_no_key_is_told_with_the_next_step(tmp_path: Path, bundle:
     assert "slipstream sign --new-key" in refused.stderr
 
 
+def test_a_key_that_others_can_read_is_warned_of_beside_the_document(tmp_path: Path, bundle: Bundle, key: Path) -> None:
+    assert run(tmp_path, "sign", str(bundle.path), "--key", str(key)).stderr == ""
+    for mode in (0o640, 0o604):
+        key.chmod(mode)
+        done = run(tmp_path, "sign", str(bundle.path), "--key", str(key), "--json")
+        assert done.exit_code == 0
+        assert json.loads(done.stdout)["files"]
+        assert f"others may read {key}: chmod 600" in done.stderr
+
+
+def test_a_password_makes_up_for_that(tmp_path: Path, bundle: Bundle) -> None:
+    key, secret = tmp_path / "key.pem", {"SLIPSTREAM_KEY_PASSWORD": "correct horse"}
+    run(tmp_path, "sign", "--new-key", str(key), **secret)
+    key.chmod(0o644)
+    assert run(tmp_path, "sign", str(bundle.path), "--key", str(key), **secret).stderr == ""
+
+
+def test_verify_writes_a_document_whatever_a_file_is_called(tmp_path: Path, bundle: Bundle) -> None:
+    (bundle.path / os.fsdecode(b"bad\xff\x1b[31m")).touch()
+    command = [sys.executable, "-m", "slipstream.cli", "verify", str(bundle.path), "--json"]
+    strict = {"SLIPSTREAM_HOME": str(tmp_path), "PYTHONIOENCODING": "utf-8:strict", "PYTHONUTF8": "1"}
+    ran = subprocess.run(command, env=os.environ | strict, capture_output=True, timeout=60, check=False)
+    assert ran.returncode == 1
+    assert "\\udcff" in json.loads(ran.stdout)["problems"][0]
+    assert json.loads(ran.stderr)["error"]["type"] == "BundleRefused"
+
+
 def test_a_damaged_bundle_is_not_signed(tmp_path: Path, bundle: Bundle, key: Path) -> None:
     flip(bundle.path / "engine/openvino_model.bin")
     refused = run(tmp_path, "sign", str(bundle.path), "--key", str(key))
