@@ -167,7 +167,9 @@ def write_tokenizer(checkpoint: Path, out: Path) -> None:
         for name in ("tokenizer.json", "chat_template.jinja"):
             shutil.copyfile(checkpoint / name, out / name)
     except FileNotFoundError as error:
-        raise CheckpointUnusable(f"{checkpoint} lacks {Path(error.filename).name}", "slipstream build") from error
+        raise CheckpointUnusable(
+            f"{checkpoint} lacks {Path(error.filename).name}", "slipstream build RECIPE"
+        ) from error
     special = {
         "bos_token": _spelling(settings.get("bos_token")),
         "eos_token": _spelling(settings.get("eos_token")),

@@ -62,7 +62,7 @@ def require_host(fingerprint: Mapping[str, Any], host: HostFacts) -> None:
         else:
             raise HostMismatch(
                 f"the engine demands {field}={needed!r}, which this version of Slipstream does not know",
-                "serve it with the version of Slipstream that built it, or build it anew: slipstream build",
+                "serve it with the version of Slipstream that built it, or build it anew: slipstream build RECIPE",
             )
 
 
@@ -70,14 +70,21 @@ def _require_equal(field: str, needed: str, offered: str) -> None:
     if needed != offered:
         raise HostMismatch(
             f"the engine was compiled for {field} {needed}; this host is {offered}",
-            "slipstream build, on a host like this one",
+            "slipstream build RECIPE, on a host like this one",
         )
 
 
 def _require_isa(needed: Any, host: HostFacts) -> None:
     if not isinstance(needed, list | tuple) or not all(isinstance(feature, str) for feature in needed):
-        raise HostMismatch(f"the engine's fingerprint has no list of CPU features: isa={needed!r}", "slipstream build")
+        raise HostMismatch(
+            f"the engine's fingerprint has no list of CPU features: isa={needed!r}", "slipstream build RECIPE"
+        )
     missing = sorted(set(needed) - host.isa)
+    if missing and not host.isa:
+        raise HostMismatch(
+            f"the engine needs the CPU features {', '.join(missing)}; the kernel does not tell which this CPU has",
+            "see that /proc/cpuinfo can be read",
+        )
     if missing:
         raise HostMismatch(
             f"the engine needs the CPU features {', '.join(missing)}; {host.cpu_model or 'this CPU'} lacks them",
@@ -93,7 +100,7 @@ def _require_openvino(needed: str, installed: str) -> None:
     if _release_tuple(installed) < _release_tuple(needed):
         raise HostMismatch(
             f"the engine was compiled with OpenVINO {needed}; {installed} is installed and older",
-            f"pip install 'openvino>={needed}' 'openvino-genai>={needed}', or build it anew: slipstream build",
+            f"pip install 'openvino>={needed}' 'openvino-genai>={needed}', or build it anew: slipstream build RECIPE",
         )
 
 

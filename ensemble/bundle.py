@@ -72,19 +72,19 @@ class Bundle:
         except FileNotFoundError:
             raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}", "slipstream bundles") from None
         except (ValueError, OSError, RecursionError) as error:
-            raise BundleError(f"{manifest_path} cannot be read: {error}", "slipstream build") from error
+            raise BundleError(f"{manifest_path} cannot be read: {error}", "slipstream build RECIPE") from error
         version = fields.get("schema_version") if isinstance(fields, dict) else None
         if version != SCHEMA_VERSION:
             raise BundleError(
                 f"{manifest_path} has schema version {version!r}; this Slipstream reads {SCHEMA_VERSION}",
-                "slipstream build, with this version of Slipstream",
+                "slipstream build RECIPE, with this version of Slipstream",
             )
         try:
             return cls(path, Manifest.model_validate(fields))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise BundleError(f"{manifest_path}: {where}: {first['msg']}", "slipstream build") from error
+            raise BundleError(f"{manifest_path}: {where}: {first['msg']}", "slipstream build RECIPE") from error
 
     def admit(self) -> None:
         """Refuse, within milliseconds and before anything is loaded, what cannot be served on this host.
@@ -119,7 +119,7 @@ class Bundle:
 
     def _corrupt(self, problems: list[str]) -> BundleCorrupt:
         message = f"{self.path}: " + "; ".join(problems)
-        return BundleCorrupt(message, "slipstream build makes it anew from the cached stages")
+        return BundleCorrupt(message, "slipstream build RECIPE makes it anew from the cached stages")
 
     def problems(self, found_files: Iterable[FileEntry] | None = None) -> Iterator[str]:
         """What `verify` finds, one line for each wrong file."""
@@ -229,11 +229,11 @@ def find_bundle(bundles_dir: Path, reference: str | None = None) -> Bundle:
 
 
 def _active(bundles_dir: Path) -> Bundle:
-    marker, remedy = bundles_dir / _ACTIVE, "slipstream bundles --activate ID, or slipstream build"
+    marker, remedy = bundles_dir / _ACTIVE, "slipstream bundles --activate ID, or slipstream build RECIPE"
     try:
         bundle_id = marker.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
-        raise BundleError(f"no bundle is active in {bundles_dir}", "slipstream build") from None
+        raise BundleError(f"no bundle is active in {bundles_dir}", "slipstream build default") from None
     except (OSError, UnicodeDecodeError) as error:
         remedy = f"remove {marker}, then: {remedy}" if marker.is_dir() else remedy
         raise BundleError(f"{marker} cannot be read: {error}", remedy) from error

@@ -64,7 +64,7 @@ class Embedder:
         if inputs != dict.fromkeys(INPUTS, "tensor(int64)") or outputs != {OUTPUT: ("tensor(float)", self.dimension)}:
             raise EmbedderUnusable(
                 f"{folder / MODEL} has inputs {inputs} and outputs {outputs}, which is no embedder of ours",
-                "slipstream build",
+                "slipstream build RECIPE",
             )
 
     def run(self, input_ids: "NDArray[np.int64]", attention_mask: "NDArray[np.int64]") -> "NDArray[np.float32]":

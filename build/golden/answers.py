@@ -172,7 +172,7 @@ def _answer(
 ) -> GoldenAnswer:
     name = prompt.question.id
     if pending.error:
-        raise EngineFailed(f"question {name!r}: {pending.error}", "slipstream build, after the cause is mended")
+        raise EngineFailed(f"question {name!r}: {pending.error}", "slipstream build RECIPE, after the cause is mended")
     ids = tuple(recording.tokens.get(name, ()))
     return GoldenAnswer(
         question_id=name,

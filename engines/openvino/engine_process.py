@@ -55,7 +55,7 @@ class EngineProcess:
             if first is None and monotonic() - started >= LOAD_TIMEOUT_S:
                 self._process.kill()
                 self._why = f"it was not ready after {LOAD_TIMEOUT_S:.0f} s (the log tells where it stood)"
-            raise EngineNotLoaded(f"{engine_dir} does not load: {self.wait()}", "slipstream build")
+            raise EngineNotLoaded(f"{engine_dir} does not load: {self.wait()}", "slipstream build RECIPE")
         self.ready = True
 
     @property

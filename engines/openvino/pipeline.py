@@ -52,7 +52,9 @@ class EngineConfig:
                 config["num_hidden_layers"] * key_value_heads * (2 * BLOCK_TOKENS * head_dim + scale_bytes)
             )
         except (OSError, ValueError, KeyError) as error:
-            raise EngineUnreadable(f"{engine_dir} is not an OpenVINO engine: {error!r}", "slipstream build") from error
+            raise EngineUnreadable(
+                f"{engine_dir} is not an OpenVINO engine: {error!r}", "slipstream build RECIPE"
+            ) from error
         eos = generation.get("eos_token_id", config.get("eos_token_id"))
         self.eos_token_ids: frozenset[int] = frozenset([eos] if isinstance(eos, int) else eos or ())
         if not self.eos_token_ids:
@@ -91,7 +93,7 @@ class EngineConfig:
             raise EngineUnreadable(
                 f"{draft_dir} is no draft for {engine_dir}: vocabularies of {draft.vocabulary_size} and "
                 f"{self.vocabulary_size} tokens, or other end-of-sequence tokens",
-                "make the draft from the same model: slipstream build",
+                "make the draft from the same model: slipstream build RECIPE",
             )
         return draft.block_bytes
 
@@ -193,7 +195,7 @@ def _write_tokenizer(path: Path | None, config: EngineConfig, folder: Path) -> N
     try:
         vocabulary = token_bytes(path, config.vocabulary_size, config.eos_token_ids)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EngineUnreadable(f"{path} is no tokenizer for grammars: {error!r}", "slipstream build") from error
+        raise EngineUnreadable(f"{path} is no tokenizer for grammars: {error!r}", "slipstream build RECIPE") from error
     save_model(vocabulary_model(vocabulary), folder / "openvino_detokenizer.xml")
 
 

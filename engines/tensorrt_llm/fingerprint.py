@@ -44,7 +44,7 @@ def require_gpus(fingerprint: Mapping[str, Any], survey: GpuSurvey, installed: s
     if unknown:
         raise HostMismatch(
             f"the engine demands {', '.join(sorted(unknown))}, which this version of Slipstream does not know",
-            "serve it with the version of Slipstream that built it, or build it anew: slipstream build",
+            "serve it with the version of Slipstream that built it, or build it anew: slipstream build RECIPE",
         )
     _require_release(str(fingerprint.get("tensorrt_llm", "")), installed)
     if survey.problem is not None:

@@ -75,7 +75,7 @@ def _config(folder: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError) as error:
         raise BuildFailed(
-            f"{folder} has no readable config.json: {error}", "slipstream build, from the start"
+            f"{folder} has no readable config.json: {error}", "slipstream build RECIPE, from the start"
         ) from error
     return config
 

@@ -29,8 +29,8 @@ class EngineUnreadable(InputError):
 class ServedEngine(BaseModel):
     """What serving needs to know of an engine; the target writes it, both runtimes read it.
 
-    ``kv_values_per_token`` is how many numbers a token leaves in the target's KV cache, ``draft_kv_values_per_token``
-    in the draft's. ``llm_arguments`` is what ``tensorrt_llm.LLM`` is called with in mode llmapi; the paths in it are
+    ``kv_tokens`` is how many tokens each KV cache holds where two engines share the GPUs, as planned; 0 where an engine
+    takes what it finds free. ``llm_arguments`` is what ``tensorrt_llm.LLM`` is called with in mode llmapi; the paths in it are
     replaced by those of the folder that the engine lies in.
     """
 
@@ -39,8 +39,7 @@ class ServedEngine(BaseModel):
     options: TensorRtLlmOptions
     vocabulary_size: int = Field(ge=1)
     eos_token_ids: tuple[int, ...] = Field(min_length=1)
-    kv_values_per_token: int = Field(ge=1)
-    draft_kv_values_per_token: int = Field(default=0, ge=0)
+    kv_tokens: int = Field(default=0, ge=0)
     llm_arguments: Mapping[str, Any] = {}
 
     @classmethod
@@ -53,15 +52,12 @@ class ServedEngine(BaseModel):
         try:
             return cls.model_validate_json((engine_dir / SERVING).read_bytes())
         except (OSError, ValidationError) as error:
-            raise EngineUnreadable(f"{engine_dir} is not a TensorRT-LLM engine: {error}", "slipstream build") from error
+            raise EngineUnreadable(
+                f"{engine_dir} is not a TensorRT-LLM engine: {error}", "slipstream build RECIPE"
+            ) from error
 
     def write(self, engine_dir: Path) -> None:
         (engine_dir / SERVING).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-    @property
-    def draft_cache_share(self) -> float:
-        """The share of the memory for KV caches that lets the draft's hold as many tokens as the target's."""
-        return self.draft_kv_values_per_token / (self.kv_values_per_token + self.draft_kv_values_per_token)
 
     def problem(self, request: GenerationRequest, *, has_grammars: bool) -> str:
         """Why ``request`` cannot be generated, or an empty string."""

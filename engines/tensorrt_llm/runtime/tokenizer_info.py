@@ -57,4 +57,4 @@ def write_tokenizer_folder(tokenizer: Path, engine: ServedEngine, out: Path) -> 
 
 
 def _unreadable(tokenizer: Path, error: Exception) -> EngineUnreadable:
-    return EngineUnreadable(f"{tokenizer} is no tokenizer of this engine: {error!r}", "slipstream build")
+    return EngineUnreadable(f"{tokenizer} is no tokenizer of this engine: {error!r}", "slipstream build RECIPE")
