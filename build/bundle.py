@@ -19,7 +19,6 @@ from slipstream.build.sbom import SBOM, sbom
 from slipstream.build.stages import Outputs, Status
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.bundle import Bundle, BundleError
-from slipstream.ensemble.disk import sync
 from slipstream.ensemble.manifest import (
     EVALUATION,
     MANIFEST,
@@ -181,14 +180,14 @@ def assemble(
 
 
 def keep_evaluation(bundle: Bundle, measured: Evaluation) -> None:
-    """Put ``measured`` beside the manifest of a finished ``bundle``; a signed one is left as it was signed."""
+    """Put ``measured`` beside the manifest of a finished ``bundle``; a signed one is left as it was signed.
+
+    It is written outside of the folder, where a killed build leaves nothing that does not belong to the bundle.
+    """
     place, text = bundle.path / EVALUATION, _evaluation_text(measured)
-    if (bundle.path / SIGNATURE).exists() or (place.is_file() and place.read_text(encoding="utf-8") == text):
+    if (bundle.path / SIGNATURE).exists() or (place.is_file() and place.read_bytes() == text.encode()):
         return
-    aside = place.with_suffix(".aside")
-    aside.write_text(text, encoding="utf-8")
-    sync(aside)
-    aside.replace(place)
+    Shelf(bundle.path.parent).put_file(bundle.path.name, EVALUATION, text)
 
 
 def _evaluation_text(measured: Evaluation) -> str:

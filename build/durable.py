@@ -85,6 +85,18 @@ class Shelf:
             sync(self.home)
         return self.path(key)
 
+    def put_file(self, key: str, name: str, text: str) -> None:
+        """Write the file ``name`` of the finished folder ``key``, in place of an older one: whole or not at all."""
+        with self.locked(key), explaining_full_disk(self.home, f"{key}/{name}"):
+            (self.home / ".aside").mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(dir=self.home / ".aside", prefix=f"{key}."))
+            try:
+                (aside / name).write_text(text, encoding="utf-8")
+                sync(aside / name)
+                (aside / name).replace(self.path(key) / name)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+
     def discard(self, key: str) -> None:
         """Remove ``key``: at once for whoever looks, then from the disk."""
         if os.path.lexists(self.path(key)):  # a link that leads nowhere as well

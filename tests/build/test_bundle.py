@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from slipstream.build.bundle import assemble, existing, manifest_of
+from slipstream.build import durable
+from slipstream.build.bundle import assemble, existing, keep_evaluation, manifest_of
 from slipstream.build.stages import Outputs
 from slipstream.ensemble.bundle import Bundle, BundleCorrupt
-from slipstream.ensemble.manifest import Manifest
+from slipstream.ensemble.manifest import EVALUATION, SIGNATURE, Manifest
 from slipstream.ensemble.prompt import PROMPT
 from tests.build.bundles import ADAPTER, BASE, EMBEDDER, FACTS, RECIPE, flip, outputs_in, silent
+from tests.build.evaluation.test_table import evaluation
 
 
 def test_a_manifest_says_where_everything_comes_from(manifest: Manifest) -> None:
@@ -129,3 +131,52 @@ def test_a_bundle_from_before_an_option_keeps_its_id(manifest: Manifest) -> None
     assert Manifest.model_validate({**before, "id": old_id}).computed_id() == old_id
     free = manifest.model_copy(update={"serving": manifest.serving.model_copy(update={"citations": "free"})})
     assert free.computed_id() != manifest.id
+
+
+# --- what was measured ------------------------------------------------------------------------------------------------
+
+
+def kept(bundle: Bundle) -> str:
+    return (bundle.path / EVALUATION).read_text(encoding="utf-8")
+
+
+def test_what_was_measured_anew_takes_the_place_of_what_was_measured_before(bundle: Bundle) -> None:
+    keep_evaluation(bundle, evaluation())
+    before = kept(bundle)
+    keep_evaluation(bundle, evaluation(kl=0.09))
+    assert '"kl": 0.09' in kept(bundle) != before
+    assert not list(bundle.problems())
+    assert not list((bundle.path.parent / ".aside").iterdir())
+
+
+def test_a_build_killed_while_it_writes_what_was_measured_leaves_the_bundle_sound(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_evaluation(bundle, evaluation())
+    before = kept(bundle)
+    seen: list[list[str]] = []
+
+    def look(path: Path) -> None:
+        """Where the process would be killed: all is written and nothing renamed."""
+        seen.append(list(bundle.problems()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(durable, "sync", look)
+    with pytest.raises(KeyboardInterrupt):
+        keep_evaluation(bundle, evaluation(kl=0.09))
+    assert seen == [[]]
+    assert kept(bundle) == before
+
+
+def test_a_signed_bundle_keeps_what_was_signed(bundle: Bundle) -> None:
+    keep_evaluation(bundle, evaluation())
+    before = kept(bundle)
+    (bundle.path / SIGNATURE).write_text("signed")
+    keep_evaluation(bundle, evaluation(kl=0.09))
+    assert kept(bundle) == before
+
+
+def test_what_was_measured_and_cannot_be_read_is_written_anew(bundle: Bundle) -> None:
+    (bundle.path / EVALUATION).write_bytes(b"\xff\xfe")
+    keep_evaluation(bundle, evaluation())
+    assert kept(bundle).startswith("{")
