@@ -29,6 +29,10 @@ class ScoresUnfit(InputError):
     """Two sets of scores cannot be compared."""
 
 
+class MarginInvalid(InputError):
+    """No share of the questions."""
+
+
 class TooFewQuestions(GateError):
     """Nothing can be concluded from so few."""
 
@@ -81,9 +85,11 @@ def compare(candidate: Scores, production: Scores, margin: float = 0.0) -> Compa
         margin: how much worse the candidate may be and still pass (a non-inferiority margin, 0..1).
 
     Raises:
+        MarginInvalid: see `check_margin`.
         ScoresUnfit: other questions, or a score that is none.
         TooFewQuestions: fewer than `MINIMUM_QUESTIONS`.
     """
+    check_margin(margin)
     check_scores(candidate, "candidate")
     check_scores(production, "production")
     if candidate.keys() != production.keys():
@@ -101,6 +107,16 @@ def compare(candidate: Scores, production: Scores, margin: float = 0.0) -> Compa
     lower, upper = _interval([question.difference for question in questions])
     before, after = (sum(scores.values()) / len(questions) for scores in (production, candidate))
     return Comparison(questions, before, after, difference, lower, upper, margin)
+
+
+def check_margin(margin: float) -> None:
+    """Refuse what is no margin, before anything is measured for it.
+
+    Raises:
+        MarginInvalid: it does not lie in [0, 1).
+    """
+    if not 0 <= margin < 1:  # NaN does not either
+        raise MarginInvalid(f"{margin} is no margin", "give a share of the questions: 0 up to, but not including, 1")
 
 
 def check_scores(scores: Scores, whose: str) -> None:
@@ -135,6 +151,6 @@ def _interval(differences: list[float]) -> tuple[float, float]:
 
 
 __all__ = [
-    "CONFIDENCE", "MINIMUM_QUESTIONS", "RESAMPLES", "SEED", "Comparison", "Question", "Scores", "ScoresUnfit",
-    "TooFewQuestions", "check_scores", "compare",
+    "CONFIDENCE", "MINIMUM_QUESTIONS", "RESAMPLES", "SEED", "Comparison", "MarginInvalid", "Question", "Scores",
+    "ScoresUnfit", "TooFewQuestions", "check_margin", "check_scores", "compare",
 ]  # fmt: skip

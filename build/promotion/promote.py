@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from slipstream import InputError
 from slipstream.build.mlflow_client import open_client
-from slipstream.build.promotion.comparison import Comparison, Scores, check_scores, compare
+from slipstream.build.promotion.comparison import Comparison, Scores, check_margin, check_scores, compare
 from slipstream.build.promotion.journal import Evidence, Move, check_reason, read, write
 from slipstream.build.promotion.moves import PROMOTED_BY, carry_out, recover
 from slipstream.build.promotion.standing import Standing, exists, standing
@@ -89,12 +89,14 @@ def promote(
         facts: what the evaluation was made with, for the record: the golden set, the recipe.
 
     Raises:
+        MarginInvalid: see `check_margin`.
         BaseModelDiffers, SameBytes: there is no comparison to make.
         TooFewQuestions, ScoresUnfit: see `compare`; nothing is recorded.
         ProductionMoved, PromotionUnderWay: somebody else was faster; nothing was moved.
         InputError, EnvironmentFault: see `check_reason` and `Registry.resolve`, and whatever ``evaluate`` raises.
     """
     check_reason(reason)
+    check_margin(margin)
     candidate = registry.resolve(reference, cache_dir)
     with open_client(registry.uri) as client:
         recover(client, registry.uri, candidate.name)

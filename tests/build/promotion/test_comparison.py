@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream.build.promotion.comparison import MINIMUM_QUESTIONS, ScoresUnfit, TooFewQuestions, compare
+from slipstream.build.promotion.comparison import MINIMUM_QUESTIONS, MarginInvalid, ScoresUnfit, TooFewQuestions, compare
 
 
 def scores(values: list[float]) -> dict[str, float]:
@@ -21,6 +21,12 @@ def test_a_number_that_is_no_score_names_its_question(score: float) -> None:
         compare(scores([0.5] * 21 + [score]), scores([0.5] * 22))
     with pytest.raises(ScoresUnfit, match=r"q021.*production"):
         compare(scores([0.5] * 22), scores([0.5] * 21 + [score]))
+
+
+@pytest.mark.parametrize("margin", [float("nan"), float("inf"), -0.01, 1.0])
+def test_a_margin_that_is_none_is_refused(margin: float) -> None:
+    with pytest.raises(MarginInvalid, match="is no margin"):
+        compare(scores([0.5] * 22), scores([0.5] * 22), margin)
 
 
 def test_a_question_that_only_one_was_asked_is_named() -> None:
