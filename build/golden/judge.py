@@ -144,7 +144,12 @@ def _ask(judge: Judge, client: httpx.Client, prompt: str) -> str:
             f"{judge.place} does not answer like OpenAI's chat completions: {response.text[:200]}",
             "point SLIPSTREAM_JUDGE_URL to the /v1 of an OpenAI-compatible server",
         ) from error
-    return content if isinstance(content, str) else ""
+    return _whole_characters(content) if isinstance(content, str) else ""
+
+
+def _whole_characters(text: str) -> str:
+    """``text`` without the half characters that JSON can spell and no file can hold."""
+    return text.encode(errors="replace").decode()
 
 
 __all__ = [

@@ -5,8 +5,9 @@ engine gave. Each score is written down when it is known, so that a judge that g
 before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -91,7 +92,7 @@ def _measure(
     def measured(task: _Task) -> JudgeScore | None:
         return None if ended.is_set() else task.measure(model)
 
-    with ThreadPoolExecutor(_REQUESTS, thread_name_prefix="judge") as pool:
+    with ThreadPoolExecutor(_REQUESTS, thread_name_prefix="judge") as pool, _setting(ended):
         futures = {pool.submit(measured, task): task for task in tasks}
         for number, future in enumerate(as_completed(futures)):
             task = futures[future]
@@ -111,6 +112,15 @@ def _measure(
     if stopped is not None:
         raise stopped
     return failed
+
+
+@contextmanager
+def _setting(ended: Event) -> Iterator[None]:
+    """Set ``ended`` whatever ends this: after Ctrl-C a pool would still wait for every task that was not begun."""
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,22 @@ class TestAJudge:
             judged(fake, tmp_path / "kept.jsonl")
 
 
+    def test_whose_words_hold_half_a_character_is_read_all_the_same(self, fake: FakeJudge, tmp_path: Path) -> None:
+        fake.answers[-1] = ("'reason' key", '{"reason": "fine \ud83d"}')
+        fake.wrapped = lambda content: (200, json.dumps({"choices": [{"message": {"content": content}}]}))
+        assert {score.reason for score in judged(fake, tmp_path / "kept.jsonl").scores} == {"fine ?"}
+
+    def test_is_asked_no_more_after_ctrl_c(self, fake: FakeJudge, tmp_path: Path) -> None:
+        many = together(*(said(f"It adds {number} [1].", name="a") for number in range(50)))
+
+        def stop(share: float, doing: str) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            judge_answers([PROMPTS[0]] * 50, many, Judge(fake.url, "tiny-judge"), tmp_path / "kept.jsonl", stop)
+        assert len(fake.prompts) < 100  # of about 600
+
+
 class TestNothingIsLost:
     def test_of_what_was_judged_before_the_judge_failed(self, fake: FakeJudge, tmp_path: Path) -> None:
         kept = tmp_path / "kept.jsonl"
