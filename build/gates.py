@@ -23,8 +23,8 @@ class Gates(Section):
     ``max_perplexity_rise`` over the merged model, as a share, on held-out code; ``max_kl`` is the mean Kullback-Leibler
     divergence of its next-token distributions from the merged model's, in nats. Of the golden set:
     ``min_golden_pass_rate`` and ``min_citation_validity``. The mean answer may be longer or shorter than the
-    unquantized model's by the share ``max_length_change``, so that nobody wins by saying less; where no golden set is
-    asked, this one holds only if it is written.
+    unquantized model's by the share ``max_length_change``, so that nobody wins by saying less; it holds unwritten, too,
+    wherever answers were measured.
     """
 
     max_perplexity_rise: float | None = Field(default=None, ge=0)

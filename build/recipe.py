@@ -73,7 +73,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _gates_are_measured(self) -> Self:
         """A gate on what nothing measures would stop every build, after all of its work."""
-        of_golden = {"min_golden_pass_rate", "min_citation_validity"}
+        of_golden = {"min_golden_pass_rate", "min_citation_validity", "max_length_change"}
         demanded = {name for name in self.gates.model_fields_set if getattr(self.gates, name) is not None}
         if demanded and self.evaluation is None:
             raise ValueError(f"gates.{min(demanded)} needs an evaluation; write evaluation: {{}} or remove the gate")

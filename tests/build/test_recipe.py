@@ -188,6 +188,7 @@ def test_a_draft_may_be_named_by_its_method_alone() -> None:
     [
         ("evaluation: null\ngates: {max_kl: 0.1}\n", "gates.max_kl needs an evaluation"),
         ("evaluation: {golden: null}\ngates: {min_golden_pass_rate: 0.5}\n", "needs a golden set"),
+        ("evaluation: {golden: null}\ngates: {max_length_change: 0.1}\n", "max_length_change needs a golden set"),
         ("quantization: {method: fp8}\n", "fp8 needs target: tensorrt_llm"),
         ("target: tensorrt_llm\n", "belong together"),
         ("evaluation: {tokens: 512, window: 1024}\n", "a window of 1024 tokens is more than the 512"),
