@@ -16,6 +16,7 @@ import structlog
 
 from slipstream import EnvironmentFault
 from slipstream.build.bundle import assemble, existing, keep_evaluation, manifest_of
+from slipstream.build.draft.cut import kept_layers
 from slipstream.build.durable import DiskFull, explaining_full_disk, free_bytes, says_disk_full
 from slipstream.build.evaluation.record import Evaluation
 from slipstream.build.gates import require
@@ -25,7 +26,7 @@ from slipstream.build.promotion.bundles import register_bundle
 from slipstream.build.recipe import Recipe
 from slipstream.build.registry import Registry
 from slipstream.build.stages import Outputs, Planned, Stage, StageCache, StageRecord, Status
-from slipstream.build.widths import layer_widths
+from slipstream.build.widths import layer_count, layer_widths
 from slipstream.engines.protocols import Progress
 from slipstream.ensemble.bundle import Bundle, set_active
 from slipstream.ensemble.manifest import Manifest
@@ -136,18 +137,42 @@ class Pipeline:
         with explaining_full_disk(self._settings.root, "the build"):
             return self._build(activate=activate)
 
-    def _build(self, *, activate: bool) -> BuildReport:
-        started = perf_counter()
+    def make(self, last: str) -> Outputs:
+        """Make what is not there yet of the stage ``last`` and those that it reads, each sound; no bundle.
+
+        Raises:
+            SlipstreamError: see `build`.
+        """
+        with explaining_full_disk(self._settings.root, f"making {last}"):
+            resolved = self._prepare()
+            stages = {stage.name: stage for stage in needed(stages_of(self._recipe, resolved), last)}
+            self._make(resolved, stages)
+            for name in stages[last].after:
+                self._mend(name, stages, self.outputs)
+            self.outputs[last] = self._run(stages[last], stages, self.outputs)  # another one, if what it reads was
+            self._mend(last, stages, self.outputs)
+            return self.outputs
+
+    def _prepare(self) -> Resolved:
         self._require_home()
         resolved = self._resolve()
         self._cache.sweep()
-        stages = {stage.name: stage for stage in stages_of(self._recipe, resolved)}
+        return resolved
+
+    def _make(self, resolved: Resolved, stages: Mapping[str, Stage]) -> None:
         planned = list(self._cache.plan(list(stages.values())))
         self._check_missing(resolved, planned)
         self._require_room(planned)
-        outputs = self.outputs = {}
+        self.outputs = {}
         for stage in stages.values():
-            outputs[stage.name] = self._run(stage, stages, outputs)
+            self.outputs[stage.name] = self._run(stage, stages, self.outputs)
+
+    def _build(self, *, activate: bool) -> BuildReport:
+        started = perf_counter()
+        resolved = self._prepare()
+        stages = {stage.name: stage for stage in stages_of(self._recipe, resolved)}
+        self._make(resolved, stages)
+        outputs = self.outputs
         self.evaluation = self._evaluation(outputs)
         if self.evaluation is not None:
             require(self.evaluation.gates)
@@ -187,6 +212,8 @@ class Pipeline:
         """What is quantized already did fit; reading a base model's header takes a second."""
         if any(step.record is None for step in planned if step.stage.name == "quantize"):
             self._check_quantization(resolved)
+        if any(step.record is None for step in planned if step.stage.name == "distil"):
+            kept_layers(layer_count(resolved.base), self._recipe.draft.layers)  # it would fail minutes later
 
     def _check_quantization(self, resolved: Resolved) -> None:
         engine_of(self._recipe, resolved).check_quantization(
@@ -251,4 +278,13 @@ class Pipeline:
         return result
 
 
-__all__ = ["BuildReport", "HomeUnwritable", "Pipeline", "PlanReport", "StageReport", "Watcher"]
+def needed(stages: Sequence[Stage], last: str) -> list[Stage]:
+    """Those that ``last`` reads, directly or not, and itself, in order."""
+    wanted = {last}
+    for stage in reversed(stages):
+        if stage.name in wanted:
+            wanted.update(stage.after)
+    return [stage for stage in stages if stage.name in wanted]
+
+
+__all__ = ["BuildReport", "HomeUnwritable", "Pipeline", "PlanReport", "StageReport", "Watcher", "needed"]

@@ -1,8 +1,12 @@
-"""Input widths of a base model's linear layers, read from the headers of its files: nothing is loaded."""
+"""A base model's linear layers, how wide and how many, read from the headers of its files: nothing is loaded."""
+
+import re
 
 from slipstream.build.references import ResolvedModel
 from slipstream.build.weights import read_header
 from slipstream.engines.grouping import is_grouped
+
+_BLOCK = re.compile(r"(?:layers|blk)\.(\d+)\.")
 
 
 def layer_widths(model: ResolvedModel) -> list[int]:
@@ -11,8 +15,20 @@ def layer_widths(model: ResolvedModel) -> list[int]:
     Raises:
         WeightsDamaged: a header cannot be read.
     """
-    shapes = _of_gguf(model) if model.weights == "gguf" else _of_safetensors(model)
-    return sorted({shape[1] for name, shape in shapes.items() if len(shape) == 2 and is_grouped(name)})
+    return sorted({shape[1] for name, shape in _shapes(model).items() if len(shape) == 2 and is_grouped(name)})
+
+
+def layer_count(model: ResolvedModel) -> int:
+    """How many blocks the decoder has.
+
+    Raises:
+        WeightsDamaged: a header cannot be read.
+    """
+    return len({found[1] for name in _shapes(model) if (found := _BLOCK.search(name))})
+
+
+def _shapes(model: ResolvedModel) -> dict[str, tuple[int, ...]]:
+    return _of_gguf(model) if model.weights == "gguf" else _of_safetensors(model)
 
 
 def _of_safetensors(model: ResolvedModel) -> dict[str, tuple[int, ...]]:
@@ -29,4 +45,4 @@ def _of_gguf(model: ResolvedModel) -> dict[str, tuple[int, ...]]:
     return {tensor.name: tuple(reversed(tensor.shape.tolist())) for tensor in reader.tensors}
 
 
-__all__ = ["layer_widths"]
+__all__ = ["layer_count", "layer_widths"]

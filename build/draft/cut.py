@@ -82,12 +82,16 @@ def _tokens(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return {
             "the vocabulary": tokenizer["model"]["vocab"],
-            "how text is split": [tokenizer["model"].get("merges"), tokenizer.get("pre_tokenizer")],
+            "how text is split": [
+                tokenizer.get("normalizer"),
+                tokenizer.get("pre_tokenizer"),
+                tokenizer["model"].get("merges"),
+            ],
             "added tokens": [[token["id"], token["content"]] for token in tokenizer["added_tokens"]],
             "vocabulary size": config["vocab_size"],
             "end-of-sequence tokens": config.get("eos_token_id"),
         }
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise VocabularyMismatch(f"{folder} tells no vocabulary: {error!r}", "slipstream build") from error
 
 

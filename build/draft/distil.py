@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from slipstream import InputError
 from slipstream.build.draft.cut import check_same_tokens, cut_layers
 from slipstream.build.training.train import cosine
 from slipstream.engines.protocols import Progress
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
     import torch
 
 
+class NothingToLearn(InputError):
+    """There is no lesson."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """A prompt and what the engine answered to it."""
+    """A prompt and what the engine answered to it; both have tokens."""
 
     prompt_ids: Sequence[int]
     answer_ids: Sequence[int]
@@ -72,15 +77,18 @@ def distil(
             at the end. The draft is the same, killed or not, on one machine with the same number of threads.
 
     Raises:
-        TooManyLayers, VocabularyMismatch: before any work.
+        NothingToLearn, TooManyLayers, VocabularyMismatch: before any work.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    if not lessons:
+        raise NothingToLearn("no prompt was answered, so there is nothing to distil", "set draft: prompt_lookup")
     torch.manual_seed(options.seed)
     teacher: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, local_files_only=True)
     teacher = teacher.eval().requires_grad_(False)
-    draft: Any = cut_layers(teacher, options.layers)
+    # No dropout: a resumed run would draw it anew, and the draft is to say what the model says, not to generalize.
+    draft: Any = cut_layers(teacher, options.layers).eval()
     tokenizers: Any = AutoTokenizer
     tokenizer = tokenizers.from_pretrained(checkpoint, local_files_only=True)
     draft.save_pretrained(out)
@@ -89,7 +97,7 @@ def distil(
     course = _Course(teacher, draft, lessons, options, progress)
     resumed_at = course.resume(state) if state is not None else 0
     course.run(state)
-    draft.eval().save_pretrained(out)
+    draft.save_pretrained(out)
     if state is not None:
         state.unlink(missing_ok=True)
     tenth = max(1, options.steps // 10)
@@ -117,7 +125,6 @@ class _Course:
         import torch
 
         options = self._options
-        self._draft.train()
         order = _order(len(self._lessons), options)
         while len(self.losses) < options.steps:
             step = len(self.losses)
@@ -149,7 +156,7 @@ class _Course:
         said = torch.log_softmax(self._draft(input_ids=ids).logits[0, :-1].float(), dim=-1)
         each = torch.nn.functional.kl_div(said, wanted, reduction="none", log_target=True).sum(dim=-1)
         begin = len(lesson.prompt_ids) - 1  # the prompt's last token has the answer's first behind it
-        return each[:begin].mean(), each[begin:].mean()
+        return each[:begin].sum() / max(1, begin), each[begin:].mean()
 
     def _save(self, state: Path) -> None:
         import torch
@@ -168,15 +175,18 @@ class _Course:
 
     def resume(self, state: Path) -> int:
         """Go on from ``state`` if it is of a run like this one; returns the steps that are done."""
+        from pickle import UnpicklingError
+
         import torch
 
         if not state.is_file():
             return 0
         try:
             kept = torch.load(state, weights_only=True)
-        except (RuntimeError, OSError, ValueError, EOFError, KeyError):
+            identity = kept["identity"]
+        except (UnpicklingError, RuntimeError, OSError, ValueError, TypeError, EOFError, LookupError):
             return 0  # half a file; a new run is right whatever it held
-        if kept["identity"] != self._identity:
+        if identity != self._identity:
             return 0
         self._layers.load_state_dict(kept["layers"])
         self._optimizer.load_state_dict(kept["optimizer"])
@@ -200,4 +210,4 @@ def _identity(teacher: Any, lessons: Sequence[Lesson], options: DistilOptions) -
     return sha256(json.dumps(told).encode()).hexdigest()
 
 
-__all__ = ["DistilOptions", "DistilReport", "Lesson", "distil"]
+__all__ = ["DistilOptions", "DistilReport", "Lesson", "NothingToLearn", "distil"]

@@ -13,7 +13,7 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
-from slipstream.build.draft.prompts import Asked, answer_all
+from slipstream.build.draft.prompts import ANSWER_TOKENS, Asked, answer_all
 from slipstream.build.options import DraftOptions
 from slipstream.engines.protocols import Progress, Runtime, Speculation
 
@@ -211,10 +211,14 @@ def _round(runtime: Runtime, alone: Sequence[Asked], loaded: Sequence[Asked], na
 
 
 def _ask(runtime: Runtime, asked: Sequence[Asked], name: str) -> tuple[int, float]:
-    """Output tokens and seconds until the last of them."""
+    """Output tokens, ends of sequences among them, and seconds until the last of them.
+
+    An end is a token that a step brought, and may be one that a draft proposed; an answer that was cut has none.
+    """
     started = perf_counter()
     answers = answer_all(runtime, asked, lambda *_: None, name)
-    return sum(map(len, answers)), perf_counter() - started
+    seconds = perf_counter() - started
+    return sum(len(answer) + (len(answer) < ANSWER_TOKENS) for answer in answers), seconds
 
 
 def _measured(candidate: Candidate, seen: Mapping[Candidate, list[_Round]], proposals: tuple[int, int]) -> Measured:

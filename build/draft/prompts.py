@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from slipstream import GateError
 from slipstream.build.calibration import serving_prompts
@@ -55,7 +55,13 @@ def answer_all(runtime: Runtime, asked: Sequence[Asked], progress: Progress, nam
         runtime.submit(request, deltas.put)
     ended = 0
     while ended < len(asked):
-        delta = deltas.get(timeout=_SILENCE_S)
+        try:
+            delta = deltas.get(timeout=_SILENCE_S)
+        except Empty:
+            raise EngineGaveNoAnswer(
+                f"the engine said nothing for {_SILENCE_S:.0f} s, {ended} of {len(asked)} answers ended",
+                "see the log above, and build again",
+            ) from None
         answers[delta.generation_id] += delta.token_ids
         if delta.finish_reason == "error":
             raise EngineGaveNoAnswer(f"the engine does not answer: {delta.error}", "see the log above, and build again")

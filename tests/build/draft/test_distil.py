@@ -1,16 +1,27 @@
 """A draft cut from a tiny Llama: which layers stay, that it learns what the whole model says, and that it survives."""
 
 import json
+import pickle
+import shutil
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from slipstream.build.draft.cut import TooManyLayers, VocabularyMismatch, check_same_tokens, cut_layers, kept_layers
-from slipstream.build.draft.distil import DistilOptions, DistilReport, Lesson, distil
+from slipstream.build.draft.distil import DistilOptions, DistilReport, Lesson, NothingToLearn, distil
 from tests.tiny_llama import write_tiny_checkpoint
 
 OPTIONS = DistilOptions(layers=1, steps=40, save_every=8, learning_rate=3e-3, bf16=False)
+
+NO_STATES = (
+    b"",
+    b"half a file",
+    b"hello there" * 100,
+    b"\x80\x02garbage",
+    b"PK\x03\x04" + bytes(500),
+    pickle.dumps([1], 2),
+)
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +86,12 @@ class TestVocabulary:
     def test_one_checkpoint_fits_itself(self, checkpoint: Path) -> None:
         check_same_tokens(checkpoint, checkpoint)
 
-    @pytest.mark.parametrize("place", ["vocab", "added", "size", "eos"])
+    @pytest.mark.parametrize("place", ["vocab", "normalizer", "added", "size", "eos"])
     def test_any_difference_is_named(self, checkpoint: Path, tmp_path: Path, place: str) -> None:
         other = write_tiny_checkpoint(tmp_path)
         named = {
-            "vocab": "the vocabulary", "added": "added tokens", "size": "vocabulary size", "eos": "end-of-sequence",
+            "vocab": "the vocabulary", "normalizer": "how text is split", "added": "added tokens",
+            "size": "vocabulary size", "eos": "end-of-sequence",
         }  # fmt: skip
         name = "config.json" if place in ("size", "eos") else "tokenizer.json"
         told = json.loads((other / name).read_text())
@@ -87,6 +99,8 @@ class TestVocabulary:
             vocab = told["model"]["vocab"]
             one, two = list(vocab)[-2:]
             vocab[one], vocab[two] = vocab[two], vocab[one]
+        elif place == "normalizer":
+            told["normalizer"] = {"type": "Lowercase"}
         elif place == "added":
             told["added_tokens"][0]["content"] = "<|other|>"
         else:
@@ -95,12 +109,46 @@ class TestVocabulary:
         with pytest.raises(VocabularyMismatch, match=named[place]):
             check_same_tokens(checkpoint, other)
 
+    @pytest.mark.parametrize("content", ["[]", '{"model": []}', '{"model": {"vocab": {}}, "added_tokens": [1]}', "{"])
+    def test_a_tokenizer_that_is_none_is_refused(self, checkpoint: Path, tmp_path: Path, content: str) -> None:
+        (tmp_path / "tokenizer.json").write_text(content)
+        (tmp_path / "config.json").write_text('{"vocab_size": 320}')
+        with pytest.raises(VocabularyMismatch, match="tells no vocabulary"):
+            check_same_tokens(checkpoint, tmp_path)
+
     def test_a_folder_that_tells_none_is_refused(self, checkpoint: Path, tmp_path: Path) -> None:
         with pytest.raises(VocabularyMismatch, match="tells no vocabulary"):
             check_same_tokens(checkpoint, tmp_path)
 
 
 class TestDistillation:
+    def test_nothing_to_learn_is_told_and_no_endless_loop(self, checkpoint: Path, tmp_path: Path) -> None:
+        with pytest.raises(NothingToLearn, match="no prompt was answered"):
+            distil(checkpoint, [], tmp_path, OPTIONS, lambda *_: None)
+
+    def test_a_prompt_of_one_token_has_an_answer_all_the_same(self, checkpoint: Path, tmp_path: Path) -> None:
+        short = [Lesson([5], [6, 7, 8])]
+        report = distil(checkpoint, short, tmp_path, DistilOptions(layers=1, steps=2, bf16=False), lambda *_: None)
+        assert report.kl_last == report.kl_last  # no NaN, which would have spread into every weight
+
+    def test_a_model_with_dropout_goes_on_and_ends_the_same(self, checkpoint: Path, tmp_path: Path) -> None:
+        copied = tmp_path / "copied"
+        shutil.copytree(checkpoint, copied)
+        config = json.loads((copied / "config.json").read_text())
+        (copied / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.5}))
+        options = DistilOptions(layers=1, steps=4, save_every=2, bf16=False)
+
+        def kill(share: float, doing: str) -> None:
+            if share > 0.5:
+                raise Killed
+
+        with pytest.raises(Killed):
+            distil(copied, lessons(), tmp_path / "killed", options, kill, tmp_path / "state")
+        assert run(copied, tmp_path / "resumed", options, tmp_path / "state").resumed_at == 2
+        run(copied, tmp_path / "whole", options)
+        whole, resumed = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "resumed"))
+        assert resumed == whole
+
     def test_the_draft_comes_nearer_to_the_model(self, checkpoint: Path, tmp_path: Path) -> None:
         report = run(checkpoint, tmp_path / "draft")
         assert report.kl_last < report.kl_first / 2
@@ -141,7 +189,7 @@ class TestDistillation:
         whole, resumed = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "resumed"))
         assert resumed == whole
 
-    @pytest.mark.parametrize("left", [b"", b"half a file"])
+    @pytest.mark.parametrize("left", NO_STATES, ids=range(len(NO_STATES)))
     def test_a_state_that_is_no_state_is_ignored(self, checkpoint: Path, tmp_path: Path, left: bytes) -> None:
         (tmp_path / "state").write_bytes(left)
         assert run(checkpoint, tmp_path / "draft", state=tmp_path / "state").resumed_at == 0

@@ -89,6 +89,29 @@ class Refusing:
         self.closed = True
 
 
+class Saying(Refusing):
+    """Answers each prompt with three tokens and the end, in two steps: two of the four were proposed and accepted."""
+
+    def __init__(self) -> None:
+        self.proposed = self.accepted = 0
+
+    def submit(self, request: GenerationRequest, emit: Emit) -> None:
+        self.proposed += 3
+        self.accepted += 2
+        emit(TokenDelta(request.generation_id, (5, 6, 7)))
+        emit(TokenDelta(request.generation_id, (), "stop"))
+
+    def metrics(self) -> RuntimeMetrics:
+        return RuntimeMetrics(proposed=self.proposed, accepted=self.accepted)
+
+
+class Silent(Refusing):
+    """Ends every answer before its first token."""
+
+    def submit(self, request: GenerationRequest, emit: Emit) -> None:
+        emit(TokenDelta(request.generation_id, (), "stop"))
+
+
 def asked(rounds: int) -> list[Asked]:
     random = Random(2)  # noqa: S311
     return [Asked([random.randrange(3, 250) for _ in range(12)], "") for _ in range(prompts_needed(rounds))]
@@ -99,6 +122,13 @@ def test_an_engine_that_fails_is_named_and_all_are_closed() -> None:
     with pytest.raises(EngineGaveNoAnswer, match="no room"):
         measure({NONE: lambda: refusing}, asked(1), lambda *_: None, rounds=1)
     assert refusing.closed
+
+
+def test_the_end_of_an_answer_is_a_token_of_a_step() -> None:
+    report = measure({NONE: Silent, LOOKUP: Saying}, asked(1), lambda *_: None, rounds=1)
+    none, lookup = report.measured
+    assert (lookup.acceptance_rate, lookup.tokens_per_step) == (pytest.approx(2 / 3), 2.0)
+    assert (none.acceptance_rate, none.tokens_per_step) == (None, 1.0)  # said nothing, and is no division by zero
 
 
 def test_real_engines_take_turns(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -7,7 +7,7 @@ import pytest
 from slipstream.build.checkpoint import write_tokenizer
 from slipstream.build.draft.prompts import Asked, EngineGaveNoAnswer, answer_all, asked_prompts
 from slipstream.engines.openvino.runtime import OpenVinoRuntime
-from slipstream.engines.protocols import RuntimeOptions
+from slipstream.engines.protocols import Emit, GenerationRequest, RuntimeMetrics, RuntimeOptions, TokenDelta
 from slipstream.ensemble.grammar import citing_grammar
 from slipstream.ensemble.retrieval.store import Chunk
 from slipstream.ensemble.tokenizer import ChatTokenizer
@@ -53,6 +53,24 @@ class TestAnswers:
         together = answer_all(runtime, asked, lambda *_: None, "together")
         assert together == [answer_all(runtime, [one], lambda *_: None, "alone")[0] for one in asked]
         assert len({tuple(answer) for answer in together}) > 1
+
+    def test_one_that_says_nothing_is_not_waited_for_forever(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("slipstream.build.draft.prompts._SILENCE_S", 0.01)
+
+        class Mute:
+            def submit(self, request: GenerationRequest, emit: Emit) -> None:
+                emit(TokenDelta(request.generation_id, (5,)))
+
+            def cancel(self, generation_id: str) -> bool:
+                return False
+
+            def metrics(self) -> RuntimeMetrics:
+                return RuntimeMetrics()
+
+            def close(self) -> None: ...
+
+        with pytest.raises(EngineGaveNoAnswer, match="said nothing for 0 s, 0 of 2 answers ended"):
+            answer_all(Mute(), [Asked([5], ""), Asked([6], "")], lambda *_: None)
 
     def test_one_that_fails_says_why(self, runtime: OpenVinoRuntime) -> None:
         with pytest.raises(EngineGaveNoAnswer, match="the prompt is empty"):

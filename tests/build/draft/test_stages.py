@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from slipstream.build.draft.cut import TooManyLayers
 from slipstream.build.graph import stage_names
 from slipstream.build.pipeline import BuildReport, Pipeline
 from slipstream.build.recipe import parse_recipe
@@ -44,6 +45,13 @@ def test_only_what_a_method_needs_is_made() -> None:
     assert names("none") == ()
     assert names("prompt_lookup") == ("speculate",)
     assert names("distilled") == names("auto") == ("lessons", "distil", "draft", "speculate")
+
+
+def test_a_draft_as_deep_as_the_model_is_refused_before_any_work(tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
+    fresh = Home(tmp_path, tiny_recipe)
+    with pytest.raises(TooManyLayers, match="of 2 layers cannot be cut from a model of 2"):
+        fresh.build("auto", layers=2)
+    assert not (fresh.settings.cache_dir / "stages").exists()
 
 
 def test_a_draft_that_the_recipe_names_is_in_the_bundle_with_its_numbers(home: Home) -> None:
