@@ -10,7 +10,7 @@ from slipstream.build.references import model_slug
 from slipstream.engines.tensorrt_llm.compiling.script import emit_script
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
 from slipstream.engines.tensorrt_llm.planning.memory import MemoryPlan, require_fit
-from slipstream.engines.tensorrt_llm.planning.quantization import check_quantization
+from slipstream.engines.tensorrt_llm.planning.quantization import check_draft, check_quantization
 from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape, known_shape, read_shape
 from slipstream.ensemble.prompt import PROMPT
 
@@ -43,6 +43,8 @@ class GpuPlan:
         reference = options.speculative.draft_model
         shape, draft = _shape(recipe.base_model), _shape(reference) if reference else None
         check_quantization(recipe.quantization.spec, options, shape)
+        if draft is not None:
+            check_draft(options, draft)
         memory = require_fit(options, recipe.quantization.spec, shape, draft)
         return cls(recipe, options, shape, draft, memory)
 

@@ -31,6 +31,7 @@ from slipstream.engines.tensorrt_llm.fingerprint import fingerprint_of, installe
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
 from slipstream.engines.tensorrt_llm.planning.memory import MemoryPlan, require_fit
 from slipstream.engines.tensorrt_llm.planning.quantization import (
+    check_draft,
     check_format,
     check_quantization,
     check_width,
@@ -98,7 +99,7 @@ class TensorRtLlmTarget:
             EnvironmentFault: it can only be quantized in the container; says so.
         """
         options, target = self._options, out / TARGET
-        shape, draft, plan = self._checked(checkpoint, spec)
+        shape, plan = self._checked(checkpoint, spec)
         if scheme_of(spec).algorithm and not any(calibration):
             raise InputError(f"{spec.method} needs calibration text; there is none", "set calibration in the recipe")
         target.mkdir()
@@ -114,7 +115,7 @@ class TensorRtLlmTarget:
                 shutil.copyfile(checkpoint / name, target / name)
         if self._draft is not None:
             _copy_checkpoint(self._draft, out / DRAFT)
-        served_engine(options, shape, draft, end_tokens(checkpoint)).write(out)
+        served_engine(options, shape, plan, end_tokens(checkpoint)).write(out)
         (out / _HOST).write_text(json.dumps(fingerprint_of(options, plan)), encoding="utf-8")
         progress(1.0, "quantized")
         return {
@@ -170,17 +171,19 @@ class TensorRtLlmTarget:
             raise InputError("this target was made without options", "add a section tensorrt_llm to the recipe")
         return self._given
 
-    def _checked(self, checkpoint: Path, spec: QuantizationSpec) -> tuple[ModelShape, ModelShape | None, MemoryPlan]:
+    def _checked(self, checkpoint: Path, spec: QuantizationSpec) -> tuple[ModelShape, MemoryPlan]:
         options = self._options
         if (self._draft is not None) != (options.speculative.draft_model is not None):
             raise InputError("speculative.draft_model and a draft checkpoint belong together", "resolve the draft too")
         shape = read_shape(checkpoint)
         check_quantization(spec, options, shape)
         draft = None if self._draft is None else read_shape(self._draft)
+        if draft is not None:
+            check_draft(options, draft)
         plan = require_fit(options, spec, shape, draft)
         if self._draft is not None and options.speculative.method == "draft_target":
             require_same_vocabulary(checkpoint, self._draft)
-        return shape, draft, plan
+        return shape, plan
 
 
 def end_tokens(checkpoint: Path) -> tuple[int, ...]:
@@ -198,7 +201,13 @@ def end_tokens(checkpoint: Path) -> tuple[int, ...]:
 
 
 def _copy_checkpoint(checkpoint: Path, to: Path) -> None:
-    """Weights and what describes them; never what could be run."""
+    """Weights and what describes them; never what could be run.
+
+    Raises:
+        InputError: its weights are in another format.
+    """
+    if not any(checkpoint.glob("*.safetensors")):
+        raise InputError(f"{checkpoint} has no *.safetensors", "give a checkpoint in that format")
     to.mkdir(exist_ok=True)
     for path in checkpoint.iterdir():
         if path.suffix in _COPIED:

@@ -45,13 +45,12 @@ def native_models(
         slots: generations that run at once; each has one request in a model at a time.
         tokenizer_info: the file that tells the backend's XGrammar what tokens spell; None where nothing is constrained.
     """
-    share = engine.draft_cache_share if engine.options.speculative.method == "draft_target" else 0.0
     common = _common_parameters(engine, tokenizer_info)
     batch = engine.options.max_batch_size
-    target = {**common, **_engine_parameters(engine_dir / TARGET, engine, 1 - share), **_decoding_parameters(engine)}
+    target = {**common, **_engine_parameters(engine_dir / TARGET, engine), **_decoding_parameters(engine)}
     models = [NativeModel(TARGET_MODEL, batch, 2 * slots, target)]
-    if share:
-        draft = {**common, **_engine_parameters(engine_dir / DRAFT, engine, share)}
+    if engine.options.speculative.method == "draft_target":
+        draft = {**common, **_engine_parameters(engine_dir / DRAFT, engine)}
         models.append(NativeModel(DRAFT_MODEL, batch, 2 * slots, draft))
     return tuple(models)
 
@@ -184,10 +183,17 @@ def _common_parameters(engine: ServedEngine, tokenizer_info: Path | None) -> dic
     return parameters
 
 
-def _engine_parameters(folder: Path, engine: ServedEngine, share: float) -> dict[str, str]:
-    """Each model takes its share of the memory that is free when it loads, so that two never take more than is free."""
-    fraction = engine.options.kv_cache.free_gpu_memory_fraction * share
-    return {"gpt_model_path": str(folder), "kv_cache_free_gpu_mem_fraction": f"{fraction:.4f}"}
+def _engine_parameters(folder: Path, engine: ServedEngine) -> dict[str, str]:
+    """A cache is the smaller of a share of what is free when its engine loads and a number of tokens.
+
+    Two engines load one after the other in no order that is promised, and a share of what the first left is no share of
+    the card. So each takes the tokens that both caches were planned to hold, and leaves the other's room alone.
+    """
+    fraction = engine.options.kv_cache.free_gpu_memory_fraction
+    parameters = {"gpt_model_path": str(folder), "kv_cache_free_gpu_mem_fraction": f"{fraction:.4f}"}
+    if engine.kv_tokens:
+        parameters["max_tokens_in_paged_kv_cache"] = str(engine.kv_tokens)
+    return parameters
 
 
 def _decoding_parameters(engine: ServedEngine) -> dict[str, str]:

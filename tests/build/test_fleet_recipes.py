@@ -73,7 +73,8 @@ def test_every_command_and_argument_of_it_is_what_the_release_takes(name: str) -
     engines = {"engine": 1 if draft is None else 2, "llmapi": 0}[options.mode]
     assert [command[0] for command in nvidia].count("trtllm-build") == engines
     if options.mode == "llmapi":
-        check_llm_args(served_engine(options, shape, draft, (0,)).llm_arguments)
+        plan = plan_memory(options, recipe.quantization.spec, shape, draft)
+        check_llm_args(served_engine(options, shape, plan, (0,)).llm_arguments)
 
 
 @pytest.mark.parametrize("name", FLEET)

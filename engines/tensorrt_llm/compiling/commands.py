@@ -56,6 +56,8 @@ def convert(
         raise UnsupportedQuantization(f"convert_checkpoint.py makes no {spec.method}", "use quantize.py for it")
     command = ["python3", str(CONVERT[shape.model_type]), "--model_dir", str(model), "--output_dir", str(out)]
     command += ["--dtype", options.dtype, "--tp_size", str(options.tensor_parallel)]
+    if options.tensor_parallel > 1:  # as ModelOpt exports it, and as the memory plan counts
+        command.append("--use_parallel_embedding")
     if spec.method == "gptq":
         command += ["--use_weight_only", "--weight_only_precision", "int4_gptq"]
         command += ["--per_group", "--group_size", str(spec.group_size)]

@@ -5,8 +5,8 @@ The script works in one folder, ``/work`` unless told otherwise::
     merged/              the merged Hugging Face checkpoint (in)
     draft-model/         the draft's checkpoint, where there is a draft (in)
     calibration/         *.jsonl with a field "text", for what is calibrated there (in)
-    quantized/target/    what ``slipstream build`` quantized on a CPU (in), or what the script quantizes
-    quantized/draft/
+    quantized/           the output of the quantize stage of ``slipstream build`` (in), or what the script makes of it
+    converted/           what NVIDIA's scripts make of a Hugging Face checkpoint for an engine
     engine/              the engine folder that Slipstream serves (out)
 
 Everything that comes from a recipe is quoted as one word, or stripped of control characters where it is a comment.
@@ -24,7 +24,7 @@ from slipstream.engines.tensorrt_llm.compiling.serving import serving_json
 from slipstream.engines.tensorrt_llm.contract import facts
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
 from slipstream.engines.tensorrt_llm.planning.memory import MemoryPlan, require_fit
-from slipstream.engines.tensorrt_llm.planning.quantization import check_quantization
+from slipstream.engines.tensorrt_llm.planning.quantization import check_draft, check_quantization
 from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape
 from slipstream.engines.tensorrt_llm.runtime.served import DRAFT, TARGET
 
@@ -38,8 +38,23 @@ for name in ("generation_config.json", "config.json"):
     eos = json.loads((merged / name).read_text()).get("eos_token_id") if (merged / name).exists() else None
     if eos is not None:
         break
+else:
+    sys.exit(f"{merged} names no eos_token_id: add it to generation_config.json")
 serving["eos_token_ids"] = eos if isinstance(eos, list) else [eos]
 out.write_text(json.dumps(serving, indent=1) + "\\n")
+"""
+# As `require_same_vocabulary` compares them; TensorRT-LLM never does.
+_VOCABULARY = """\
+import json, pathlib, sys
+def tokens(folder):
+    try:
+        told = json.loads(pathlib.Path(folder, "tokenizer.json").read_text(encoding="utf-8"))
+        return dict(told["model"]["vocab"]) | {token["content"]: token["id"] for token in told.get("added_tokens", [])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"{folder} tells no vocabulary: {error!r}")
+ours, theirs = map(tokens, sys.argv[1:])
+if ours != theirs:
+    sys.exit(f"target and draft have different vocabularies: {len(ours.items() ^ theirs.items())} entries differ")
 """
 
 
@@ -48,26 +63,35 @@ class Step:
     """One command of the script. It is left out where ``makes``, the folder that it makes, is there already.
 
     The command writes to `half_made` of it, so that what was broken off is no folder that the next run takes as done.
+    What only prepares a later step is left out where ``prepares``, which that one makes, is there.
     """
 
     title: str
     command: Sequence[str]
     makes: PurePath | None = None
     document: str = ""
+    prepares: PurePath | None = None
 
     def lines(self) -> Iterator[str]:
         yield f"step {shlex.quote(self.title)}"
         words = " \\\n  ".join(_lines_of(self.command))
         body = f"{words} <<'PY'\n{self.document}PY" if self.document else words
+        unless = self.makes or self.prepares
+        if unless is None:
+            yield body
+            return
+        yield f"if [ -e {shlex.quote(str(unless))} ]; then echo 'there already'; else"
+        yield from self._making(body)
+        yield "fi"
+
+    def _making(self, body: str) -> Iterator[str]:
         if self.makes is None:
             yield body
             return
         made, half = (shlex.quote(str(path)) for path in (self.makes, half_made(self.makes)))
-        yield f"if [ -e {made} ]; then echo 'there already'; else"
         yield f"rm -rf -- {half}"
         yield body
         yield f"mv -T -- {half} {made}"
-        yield "fi"
 
 
 def half_made(folder: PurePath) -> PurePath:
@@ -89,12 +113,13 @@ def build_steps(
         ContractViolation: a command that 1.2.1 would refuse.
     """
     check_quantization(spec, options, shape)
-    require_fit(options, spec, shape, draft)
-    steps = list(_quantizing(options, spec, shape, work))
     if draft is not None:
-        steps += _drafting(options, draft, work)
-    steps += _compiling(options, draft, work)
-    serving = serving_json(options, shape, draft, eos_token_ids=(0,))
+        check_draft(options, draft)
+    plan = require_fit(options, spec, shape, draft)
+    steps = [] if draft is None else list(_drafting(options, draft, work))
+    steps += _quantizing(options, spec, shape, work)
+    steps += _compiling(options, spec, draft, work)
+    serving = serving_json(options, shape, plan, eos_token_ids=(0,))
     out = work / "engine" / "serving.json"
     command = ["python3", "-", serving, str(work / "merged"), str(out)]
     return [*steps, Step("describe the engine for whatever serves it", command, document=_SERVING)]
@@ -138,39 +163,63 @@ def _quantizing(
         command = commands.quantize(options, spec, merged, texts, part)
         yield Step(f"quantize ({spec.method}), unless `slipstream build` did", command, quantized)
     elif spec.method == "gptq":
-        yield from _gptq(spec, merged, texts, work)
-        command = commands.convert(options, spec, shape, work / "gptq", part)
-        yield Step("convert the GPTQ checkpoint", command, quantized)
+        yield from _gptq(spec, merged, texts, work, quantized)
+        yield _converting("the GPTQ checkpoint", options, spec, shape, quantized, _checkpoint(options, spec, work))
     else:
-        yield Step("convert the checkpoint", commands.convert(options, spec, shape, merged, part), quantized)
+        yield _converting("the checkpoint", options, spec, shape, merged, _checkpoint(options, spec, work))
 
 
-def _gptq(spec: QuantizationSpec, merged: PurePath, texts: PurePath, work: PurePath) -> Iterator[Step]:
-    environment, out = work / "gptq-venv", work / "gptq"
+def _checkpoint(options: TensorRtLlmOptions, spec: QuantizationSpec, work: PurePath) -> PurePath:
+    """What the target's engine is made of: what was quantized, or a conversion where that is Hugging Face's."""
+    is_converted = options.mode == "engine" and spec.method in {"none", "gptq"}
+    return work / ("converted" if is_converted else "quantized") / TARGET
+
+
+def _converting(
+    what: str,
+    options: TensorRtLlmOptions,
+    spec: QuantizationSpec,
+    shape: ModelShape,
+    source: PurePath,
+    converted: PurePath,
+) -> Step:
+    command = commands.convert(options, spec, shape, source, half_made(converted))
+    return Step(f"convert {what}", command, converted)
+
+
+def _gptq(spec: QuantizationSpec, merged: PurePath, texts: PurePath, work: PurePath, out: PurePath) -> Iterator[Step]:
+    environment = work / "gptq-venv"
     python = environment / "bin" / "python"
-    yield Step("make an environment for GPTQModel", ["python3", "-m", "venv", str(environment)])
     *needed, gptqmodel = GPTQ_PACKAGES
     pip = [str(python), "-m", "pip", "install"]
-    yield Step("install what GPTQModel is built with", [*pip, "setuptools", "wheel", *needed])
-    yield Step("install GPTQModel", [*pip, "--no-build-isolation", gptqmodel])
+    for title, command in (
+        ("make an environment for GPTQModel", ["python3", "-m", "venv", str(environment)]),
+        ("install what GPTQModel is built with", [*pip, "setuptools", "wheel", *needed]),
+        ("install GPTQModel", [*pip, "--no-build-isolation", gptqmodel]),
+    ):
+        yield Step(title, command, prepares=out)
     arguments = [str(merged), str(texts), str(half_made(out)), str(spec.group_size)]
     yield Step("quantize (gptq)", [str(python), "-", *arguments], out, PROGRAM)
 
 
 def _drafting(options: TensorRtLlmOptions, draft: ModelShape, work: PurePath) -> Iterator[Step]:
-    model, converted = work / "draft-model", work / "quantized" / DRAFT
-    if options.mode == "llmapi":
-        yield Step("take the draft", _copy(model, half_made(converted)), converted)
-    else:
-        plain = QuantizationSpec(method="none")
-        command = commands.convert(options, plain, draft, model, half_made(converted))
-        yield Step("convert the draft", command, converted)
+    taken, plain = work / "quantized" / DRAFT, QuantizationSpec(method="none")
+    yield Step("take the draft", _copy(work / "draft-model", half_made(taken)), taken)
+    if options.speculative.method == "draft_target":
+        command = ["python3", "-", str(work / "merged"), str(taken)]
+        yield Step("see that target and draft mean the same by a token", command, document=_VOCABULARY)
+    if options.mode == "engine":
+        yield _converting("the draft", options, plain, draft, taken, work / "converted" / DRAFT)
 
 
-def _compiling(options: TensorRtLlmOptions, draft: ModelShape | None, work: PurePath) -> Iterator[Step]:
-    roles = [TARGET, DRAFT] if draft is not None else [TARGET]
-    for role in roles:
-        source, engine = work / "quantized" / role, work / "engine" / role
+def _compiling(
+    options: TensorRtLlmOptions, spec: QuantizationSpec, draft: ModelShape | None, work: PurePath
+) -> Iterator[Step]:
+    sources = {TARGET: _checkpoint(options, spec, work)}
+    if draft is not None:
+        sources[DRAFT] = work / ("converted" if options.mode == "engine" else "quantized") / DRAFT
+    for role, source in sources.items():
+        engine = work / "engine" / role
         if options.mode == "llmapi":
             yield Step(f"place the {role}", _copy(source, half_made(engine)), engine)
         else:
@@ -200,21 +249,22 @@ def _header(title: str, options: TensorRtLlmOptions, plan: MemoryPlan, work: Pur
 
 def _preflight(options: TensorRtLlmOptions, plan: MemoryPlan, work: PurePath) -> Iterator[str]:
     release = facts("commands")["read_at"]["tensorrt_llm"]
-    needed_mib = (plan.card.memory_bytes - plan.free_bytes + plan.needed_kv_bytes) // 2**20
+    needed_mib = -(-(plan.card.memory_bytes - plan.free_bytes + plan.needed_kv_bytes) // 2**20)
     query = "nvidia-smi --format=csv,noheader,nounits --query-gpu"
     yield "set -euo pipefail"
     yield "step() { printf '\\n== %s\\n' \"$1\"; }"
     yield "fail() { printf '%s\\n' \"$1\" >&2; exit 2; }"
-    yield f"mkdir -p -- {shlex.quote(str(work / 'quantized'))} {shlex.quote(str(work / 'engine'))}"
+    folders = " ".join(shlex.quote(str(work / name)) for name in ("quantized", "converted", "engine"))
+    yield f"mkdir -p -- {folders}"
     yield "step 'look at what is here'"
     yield "release=$(python3 -c 'import importlib.metadata as m; print(m.version(\"tensorrt_llm\"))')"
     yield f'[ "$release" = {release} ] || fail "TensorRT-LLM $release is installed, {release} is needed"'
-    yield f"capability=$({query}=compute_cap | head -n 1)"
+    yield f"capability=$({query}=compute_cap | sed -n 1p)"  # `head` would break off the writer, and pipefail the script
     yield f'[ "$capability" = {options.gpu.compute_capability} ] ||'
     yield f'  fail "compute capability $capability is not {options.gpu.compute_capability}"'
     yield f'[ "$({query}=index | wc -l)" -ge {options.tensor_parallel} ] ||'
     yield f'  fail "{options.tensor_parallel} GPUs are needed"'
-    yield f"memory=$({query}=memory.total | sort -n | head -n 1)"
+    yield f"memory=$({query}=memory.total | sort -n | sed -n 1p)"
     yield f'[ "$memory" -ge {needed_mib} ] || fail "$memory MiB are less than the {needed_mib} MiB that are needed"'
     merged = shlex.quote(str(work / "merged" / "config.json"))
     yield f"[ -f {merged} ] || fail 'the merged checkpoint is missing'"

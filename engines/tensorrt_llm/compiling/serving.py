@@ -2,12 +2,13 @@
 
 from slipstream.engines.tensorrt_llm.compiling.llm_args import llm_arguments
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
+from slipstream.engines.tensorrt_llm.planning.memory import MemoryPlan
 from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape
 from slipstream.engines.tensorrt_llm.runtime.served import DRAFT, TARGET, ServedEngine
 
 
 def served_engine(
-    options: TensorRtLlmOptions, shape: ModelShape, draft: ModelShape | None, eos_token_ids: tuple[int, ...]
+    options: TensorRtLlmOptions, shape: ModelShape, plan: MemoryPlan, eos_token_ids: tuple[int, ...]
 ) -> ServedEngine:
     """Everything about an engine that its weights do not tell.
 
@@ -21,16 +22,15 @@ def served_engine(
         options=options,
         vocabulary_size=shape.vocab_size,
         eos_token_ids=eos_token_ids,
-        kv_values_per_token=shape.kv_values_per_token,
-        draft_kv_values_per_token=draft.kv_values_per_token if draft is not None else 0,
+        kv_tokens=plan.kv_tokens if options.mode == "engine" and plan.draft is not None else 0,
         llm_arguments=arguments,
     )
 
 
 def serving_json(
-    options: TensorRtLlmOptions, shape: ModelShape, draft: ModelShape | None, eos_token_ids: tuple[int, ...]
+    options: TensorRtLlmOptions, shape: ModelShape, plan: MemoryPlan, eos_token_ids: tuple[int, ...]
 ) -> str:
-    return served_engine(options, shape, draft, eos_token_ids).model_dump_json()
+    return served_engine(options, shape, plan, eos_token_ids).model_dump_json()
 
 
 __all__ = ["served_engine", "serving_json"]

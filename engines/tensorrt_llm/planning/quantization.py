@@ -94,9 +94,10 @@ def check_quantization(spec: QuantizationSpec, options: TensorRtLlmOptions, shap
     """
     scheme = scheme_of(spec)
     _check_family(spec, options, shape)
+    _check_length(options, shape)
     _check_card(scheme, options)
     _check_cache(spec, options)
-    _check_heads(options.tensor_parallel, shape)
+    _check_shares(options.tensor_parallel, shape)
     check_format(spec)
     if scheme.bytes_per_group:
         _check_shards(spec, options.tensor_parallel, shape)
@@ -119,10 +120,23 @@ def _check_family(spec: QuantizationSpec, options: TensorRtLlmOptions, shape: Mo
             f"mode {options.mode} has no quantization.method {spec.method} for {shape.model_type}",
             f"use one of: {', '.join(sorted(methods))}",
         )
+    if shape.model_type == "deepseek_v2" and options.dtype == "auto":
+        raise UnsupportedQuantization(
+            "the convert script of deepseek_v2 takes no --dtype auto", "set tensorrt_llm.dtype: bfloat16"
+        )
     if shape.model_type == "deepseek_v2" and options.gpu.sm != _HOPPER:
         raise UnsupportedQuantization(
             f"the MLA kernels of engines are Hopper's; {options.gpu.name} is {options.gpu.compute_capability}",
             "set tensorrt_llm.gpu: h100 or h200",
+        )
+
+
+def _check_length(options: TensorRtLlmOptions, shape: ModelShape) -> None:
+    """TensorRT-LLM only warns of positions that a model never saw. Scaled ones are the model's own affair."""
+    if options.max_seq_len > shape.max_position_embeddings and shape.rope_scaling is None:
+        raise UnsupportedQuantization(
+            f"max_seq_len {options.max_seq_len} exceeds the {shape.max_position_embeddings} positions of the model",
+            f"set tensorrt_llm.max_seq_len: {shape.max_position_embeddings} or less",
         )
 
 
@@ -148,13 +162,32 @@ def _check_cache(spec: QuantizationSpec, options: TensorRtLlmOptions) -> None:
         )
 
 
-def _check_heads(gpus: int, shape: ModelShape) -> None:
+def check_draft(options: TensorRtLlmOptions, draft: ModelShape) -> None:
+    """Refuse a draft, which is stored in 16 bits, that could not be converted or shared by the GPUs.
+
+    Raises:
+        UnsupportedQuantization: saying that it is the draft.
+    """
+    try:
+        _check_family(QuantizationSpec(method="none"), options, draft)
+        _check_shares(options.tensor_parallel, draft)
+    except UnsupportedQuantization as error:
+        raise UnsupportedQuantization(f"speculative.draft_model: {error.message}", error.remedy) from error
+
+
+def _check_shares(gpus: int, shape: ModelShape) -> None:
     heads, kv_heads = shape.num_attention_heads, shape.num_key_value_heads
     if heads % gpus or (kv_heads % gpus and gpus % kv_heads):
         raise UnsupportedQuantization(
             f"{heads} attention heads and {kv_heads} KV heads cannot be shared by {gpus} GPUs",
             "set tensor_parallel to a number that divides both",
         )
+    for width in {shape.intermediate_size, shape.moe_intermediate_size}:
+        if width % gpus:
+            raise UnsupportedQuantization(
+                f"a feed-forward of width {width} cannot be shared by {gpus} GPUs",
+                "set tensor_parallel to a number that divides it",
+            )
 
 
 def check_format(spec: QuantizationSpec) -> None:
@@ -202,5 +235,6 @@ def _check_shards(spec: QuantizationSpec, gpus: int, shape: ModelShape) -> None:
 
 
 __all__ = [
-    "SCHEMES", "Scheme", "UnsupportedQuantization", "check_format", "check_quantization", "check_width", "scheme_of",
+    "SCHEMES", "Scheme", "UnsupportedQuantization", "check_draft", "check_format", "check_quantization", "check_width",
+    "scheme_of",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ The table (``known_models.json``, facts with their source) is for what is planne
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,9 @@ class ShapeUnknown(InputError):
 class Linear:
     """``count`` matrices of ``outputs`` × ``inputs``, and which side tensor parallelism cuts.
 
-    Column parallel layers share their outputs, row parallel ones their inputs (arXiv:1909.08053, section 3).
+    Column parallel layers share their outputs, row parallel ones their inputs (arXiv:1909.08053, section 3). The
+    outputs of ``shared`` heads, ``shared_outputs`` of all, are cut by whole heads: where there are more GPUs than such
+    heads, several GPUs hold the same one.
     """
 
     name: str
@@ -33,10 +35,16 @@ class Linear:
     outputs: int
     split: Split
     count: int
+    shared: int = 0
+    shared_outputs: int = 0
 
     def on_one_of(self, gpus: int) -> "Linear":
-        inputs = self.inputs // gpus if self.split == "rows" else self.inputs
-        outputs = self.outputs // gpus if self.split == "columns" else self.outputs
+        """The part of it that one of ``gpus`` holds, rounded up."""
+        inputs = -(-self.inputs // gpus) if self.split == "rows" else self.inputs
+        outputs = self.outputs
+        if self.split == "columns":
+            outputs = -(-(self.outputs - self.shared_outputs) // gpus)
+            outputs += self.shared_outputs // self.shared * -(-self.shared // gpus) if self.shared else 0
         return Linear(self.name, inputs, outputs, self.split, self.count)
 
 
@@ -55,6 +63,7 @@ class ModelShape(BaseModel):
     num_key_value_heads: int = Field(ge=1)
     head_dim: int = Field(ge=1)
     max_position_embeddings: int = Field(ge=1)
+    rope_scaling: Mapping[str, Any] | None = None
     tie_word_embeddings: bool = False
     attention_bias: bool = False
     kv_lora_rank: int | None = Field(default=None, description="Multi-head latent attention, arXiv:2405.04434")
@@ -123,8 +132,10 @@ class ModelShape(BaseModel):
     def _attention(self) -> Iterator[Linear]:
         layers, heads = self.num_hidden_layers, self.num_attention_heads
         if self.kv_lora_rank is None:
-            together = (heads + 2 * self.num_key_value_heads) * self.head_dim
-            yield Linear("attention.qkv", self.hidden_size, together, "columns", layers)
+            kv_heads = self.num_key_value_heads
+            kept = 2 * kv_heads * self.head_dim
+            together = heads * self.head_dim + kept
+            yield Linear("attention.qkv", self.hidden_size, together, "columns", layers, kv_heads, kept)
             yield Linear("attention.dense", heads * self.head_dim, self.hidden_size, "rows", layers)
             return
         query = heads * (self.qk_nope_head_dim + self.qk_rope_head_dim)

@@ -35,11 +35,11 @@ def _tokens(checkpoint: Path) -> dict[str, int]:
     try:
         tokenizer: dict[str, Any] = json.loads(path.read_bytes())
         vocabulary: dict[str, int] = dict(tokenizer["model"]["vocab"])
+        return vocabulary | {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VocabularyMismatch(
             f"{path} tells no vocabulary: {error}", "put the model's tokenizer.json beside its weights"
         ) from error
-    return vocabulary | {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
 
 
 __all__ = ["VocabularyMismatch", "require_same_vocabulary"]

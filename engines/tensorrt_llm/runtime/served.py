@@ -30,8 +30,8 @@ class ServedEngine(BaseModel):
     """What serving needs to know of an engine; the target writes it, both runtimes read it.
 
     ``kv_tokens`` is how many tokens each KV cache holds where two engines share the GPUs, as planned; 0 where an engine
-    takes what it finds free. ``llm_arguments`` is what ``tensorrt_llm.LLM`` is called with in mode llmapi; the paths in it are
-    replaced by those of the folder that the engine lies in.
+    takes what it finds free. ``llm_arguments`` is what ``tensorrt_llm.LLM`` is called with in mode llmapi; the paths in
+    it are replaced by those of the folder that the engine lies in.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -26,8 +26,7 @@ def served_engine(mode: str, **options: Any) -> ServedEngine:
             "options": {"mode": mode, "gpu": "l40s", **shapes, **options},
             "vocabulary_size": VOCABULARY,
             "eos_token_ids": ENDS,
-            "kv_values_per_token": 9000,
-            "draft_kv_values_per_token": 1000 if "draft_model" in options.get("speculative", {}) else 0,
+            "kv_tokens": 8192 if mode == "engine" and "draft_model" in options.get("speculative", {}) else 0,
         }
     )
 

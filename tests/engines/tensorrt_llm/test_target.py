@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ from slipstream.engines.protocols import HostMismatch, QuantizationSpec
 from slipstream.engines.tensorrt_llm.compiling.building import BuildFailed
 from slipstream.engines.tensorrt_llm.contract import ContractViolation, check_command
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.planning.memory import DoesNotFit
+from slipstream.engines.tensorrt_llm.planning.memory import DoesNotFit, plan_memory
 from slipstream.engines.tensorrt_llm.planning.quantization import UnsupportedQuantization
+from slipstream.engines.tensorrt_llm.planning.shapes import read_shape
 from slipstream.engines.tensorrt_llm.planning.vocabulary import VocabularyMismatch, require_same_vocabulary
 from slipstream.engines.tensorrt_llm.runtime.served import ServedEngine
 from slipstream.engines.tensorrt_llm.target import TensorRtLlmTarget, end_tokens
@@ -122,7 +124,7 @@ def test_awq_goes_from_checkpoint_to_engine(checkpoint: Path, tmp_path: Path, pr
     served = ServedEngine.read(tmp_path / "engine")
     assert served.vocabulary_size == 320
     assert served.eos_token_ids == (2,)
-    assert served.kv_values_per_token == 2 * 2 * 128
+    assert served.kv_tokens == 0  # it has the card for itself
     assert fingerprint["gpu"] == "NVIDIA L40S"
     made.check_host(fingerprint)
     with pytest.raises(HostMismatch):
@@ -137,7 +139,32 @@ def test_sixteen_bits_and_a_draft_are_converted_in_the_container(
     compiled(made, tmp_path / "quantized", tmp_path / "engine")
     assert programs.called == ["convert_checkpoint.py", "trtllm-build"] * 2
     assert sorted(path.name for path in (tmp_path / "engine").iterdir()) == ["draft", "serving.json", "target"]
-    assert ServedEngine.read(tmp_path / "engine").draft_kv_values_per_token == 2 * 2 * 32
+    served = ServedEngine.read(tmp_path / "engine")
+    plan = plan_memory(served.options, PLAIN, read_shape(checkpoint), read_shape(draft))
+    assert served.kv_tokens == plan.kv_tokens >= served.options.max_seq_len
+
+
+def test_a_checkpoint_without_safetensors_is_refused_and_not_placed_without_weights(
+    checkpoint: Path, draft: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "pickled").mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / "pickled" / name).write_bytes((draft / name).read_bytes())
+    (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"weights")
+    made = target(tmp_path / "pickled", speculative={"method": "draft_target", "draft_model": "hf:o/n"})
+    with pytest.raises(InputError, match=r"pickled has no \*.safetensors"):
+        quantize(made, checkpoint, tmp_path / "quantized")
+
+
+def test_a_draft_that_cannot_be_converted_is_refused_before_any_work(
+    checkpoint: Path, draft: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(draft, tmp_path / "other")
+    config = json.loads((other / "config.json").read_bytes())
+    (other / "config.json").write_text(json.dumps({**config, "model_type": "gemma2"}))
+    made = target(other, speculative={"method": "draft_target", "draft_model": "hf:o/n"})
+    with pytest.raises(UnsupportedQuantization, match=r"speculative.draft_model: mode engine builds no 'gemma2'"):
+        quantize(made, checkpoint, tmp_path / "quantized")
 
 
 def test_a_gptq_checkpoint_is_converted_as_one(checkpoint: Path, tmp_path: Path, programs: Programs) -> None:
@@ -208,7 +235,7 @@ def test_gptq_without_gptqmodel_says_how_to_get_it(checkpoint: Path, tmp_path: P
 
 def test_what_cannot_be_is_refused_before_any_work(checkpoint: Path, draft: Path, tmp_path: Path) -> None:
     small = {"memory_mib": 4096, "compute_capability": "8.9", "bandwidth_gb_s": 300}
-    made = target(gpu=small, max_seq_len=6000, max_batch_size=4096, kv_cache={"full_sequences": 4096})
+    made = target(gpu=small, max_seq_len=2048, max_batch_size=4096, kv_cache={"full_sequences": 4096})
     with pytest.raises(DoesNotFit):
         quantize(made, checkpoint, tmp_path / "a", AWQ)
     with pytest.raises(UnsupportedQuantization):

@@ -127,7 +127,9 @@ def test_each_family_has_its_own_script(name: str, script: str) -> None:
         "--output_dir": "/out",
         "--dtype": "bfloat16",
         "--tp_size": 2,
+        "--use_parallel_embedding": True,  # the memory plan counts a half of it on each
     }
+    assert "--use_parallel_embedding" not in commands.convert(options(dtype="bfloat16"), PLAIN, shape(name), IN, OUT)
 
 
 def test_a_gptq_checkpoint_is_converted_with_its_own_groups() -> None:

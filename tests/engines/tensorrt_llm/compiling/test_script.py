@@ -15,7 +15,7 @@ from slipstream.engines.protocols import QuantizationSpec
 from slipstream.engines.tensorrt_llm.compiling.script import emit_script
 from slipstream.engines.tensorrt_llm.contract import check_command
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.planning.memory import DoesNotFit
+from slipstream.engines.tensorrt_llm.planning.memory import DoesNotFit, plan_memory
 from slipstream.engines.tensorrt_llm.planning.quantization import UnsupportedQuantization
 from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape, known_shape
 from slipstream.engines.tensorrt_llm.runtime.served import ServedEngine
@@ -36,7 +36,7 @@ if name == "nvidia-smi":
     print(json.loads(os.environ["GPU"])[words[-1].partition("=")[2]])
 elif words[:1] == ["-c"]:
     print(os.environ["RELEASE"])
-elif words[:1] == ["-"] and words[-1].endswith("serving.json"):
+elif words[:1] == ["-"] and name == "python3":  # ours; NVIDIA's are files, and GPTQModel has a python of its own
     sys.exit(subprocess.run([{python!r}, *words], stdin=sys.stdin).returncode)
 elif words[:2] == ["-m", "venv"]:
     folder = pathlib.Path(words[2], "bin")
@@ -78,10 +78,23 @@ class Container:
             path.mkdir(parents=True)
         (self.work / "merged" / "config.json").write_text('{"eos_token_id": 7}')
         (self.work / "merged" / "generation_config.json").write_text('{"eos_token_id": [2, 3]}')
+        for name in ("merged", "draft-model"):
+            self.write_tokenizer(name, {"a": 0, "b": 1})
         for name in ("trtllm-build", "nvidia-smi", "python3"):
             program = self._bin / name
             program.write_text(STAND_IN.format(python=sys.executable, log=str(self._log)))
             program.chmod(program.stat().st_mode | stat.S_IXUSR)
+
+    def write_tokenizer(self, folder: str, vocabulary: dict[str, int]) -> None:
+        told = {"model": {"vocab": vocabulary}, "added_tokens": [{"id": 2, "content": "<|end|>"}]}
+        (self.work / folder / "tokenizer.json").write_text(json.dumps(told))
+
+    def put_quantized(self, role: str) -> None:
+        """What the quantize stage leaves there."""
+        folder = self.work / "quantized" / role
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        self.write_tokenizer(f"quantized/{role}", {"a": 0, "b": 1})
 
     def run(self, script: str) -> "subprocess.CompletedProcess[str]":
         environment = {
@@ -91,10 +104,12 @@ class Container:
         }
         return subprocess.run(["bash", "-c", script], env=environment, cwd=self.work, capture_output=True, text=True)
 
+    def all_commands(self) -> list[list[str]]:
+        return [json.loads(line) for line in self._log.read_text().splitlines()]
+
     def commands(self) -> list[list[str]]:
         """What NVIDIA's programs were called with, each found right by the contract."""
-        lines = [json.loads(line) for line in self._log.read_text().splitlines()]
-        called = [words for words in lines if words[0] == "trtllm-build" or words[1].endswith(".py")]
+        called = [words for words in self.all_commands() if words[0] == "trtllm-build" or words[1].endswith(".py")]
         for words in called:
             check_command(words)
         return called
@@ -124,10 +139,67 @@ def test_awq_on_one_gpu_quantizes_builds_and_describes(container: Container) -> 
 
 
 def test_what_was_quantized_on_a_cpu_is_taken(container: Container) -> None:
-    (container.work / "quantized" / "target").mkdir(parents=True)
-    (container.work / "quantized" / "target" / "config.json").write_text("{}")
+    container.put_quantized("target")
     assert container.run(emit(container, options(), AWQ, shape())).returncode == 0
     assert [words[0] for words in container.commands()] == ["trtllm-build"]
+
+
+def test_what_was_quantized_on_a_cpu_and_is_hugging_faces_is_converted(container: Container) -> None:
+    """GPTQModel's checkpoint and the draft's are no TensorRT-LLM checkpoints yet."""
+    container.gpu["compute_cap"] = "8.6"
+    container.put_quantized("target")
+    container.put_quantized("draft")
+    shutil.rmtree(container.work / "draft-model")
+    speculative = {"method": "draft_target", "draft_model": "hf:o/n"}
+    done = container.run(emit(container, options(gpu="a10g", speculative=speculative), GPTQ, QWEN, DRAFT))
+    assert (done.returncode, done.stderr) == (0, "")
+    draft, target, *builds = container.commands()
+    for words, role in ((target, "target"), (draft, "draft")):
+        assert words[words.index("--model_dir") + 1] == str(container.work / "quantized" / role)
+    for words, role in zip(builds, ("target", "draft"), strict=True):
+        assert words[words.index("--checkpoint_dir") + 1] == str(container.work / "converted" / role)
+    assert not any("pip" in words for words in container.all_commands())
+
+
+def test_sixteen_bits_are_converted_from_the_merged_model(container: Container) -> None:
+    assert container.run(emit(container, options(), PLAIN, shape())).returncode == 0
+    convert, build = container.commands()
+    assert convert[convert.index("--model_dir") + 1] == str(container.work / "merged")
+    assert build[build.index("--checkpoint_dir") + 1] == str(container.work / "converted" / "target")
+
+
+@pytest.mark.parametrize("mode", ["engine", "llmapi"])
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [({"a": 1, "b": 0}, "different vocabularies: 4 entries differ"), (None, "draft tells no vocabulary")],
+)
+def test_a_draft_of_other_tokens_is_refused_before_any_work(
+    container: Container, mode: str, other: dict[str, int] | None, said: str
+) -> None:
+    if other is None:
+        (container.work / "draft-model" / "tokenizer.json").unlink()
+    else:
+        container.write_tokenizer("draft-model", other)
+    speculative = {"method": "draft_target", "draft_model": "hf:o/n"}
+    done = container.run(emit(container, options(mode=mode, speculative=speculative), PLAIN, QWEN, DRAFT))
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert container.commands() == []
+
+
+def test_a_model_that_names_no_end_is_refused(container: Container) -> None:
+    (container.work / "merged" / "generation_config.json").unlink()
+    (container.work / "merged" / "config.json").write_text("{}")
+    done = container.run(emit(container, options(mode="llmapi"), PLAIN, shape()))
+    assert done.returncode == 1
+    assert "names no eos_token_id" in done.stderr
+
+
+def test_eight_gpus_are_listed_by_a_writer_that_nobody_breaks_off(container: Container) -> None:
+    many = {"compute_cap": "8.9", "memory.total": "46068"}
+    container.gpu |= {name: "\n".join([value] * 9000) for name, value in many.items()}
+    done = container.run(emit(container, options(), AWQ, shape()))
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_gptq_with_a_draft_makes_two_engines(container: Container) -> None:
@@ -142,6 +214,7 @@ def test_gptq_with_a_draft_makes_two_engines(container: Container) -> None:
     assert "draft_tokens_external" in target
     assert "draft_tokens_external" not in draft
     assert container.served().options.speculative.draft_model == HOSTILE
+    assert container.served().kv_tokens == plan_memory(container.served().options, GPTQ, QWEN, DRAFT).kv_tokens > 0
 
 
 def test_a_second_run_does_nothing_twice(container: Container) -> None:

@@ -80,6 +80,16 @@ def test_tensor_parallelism_cuts_each_matrix_on_its_own_side() -> None:
     assert (halves["mlp.proj"].inputs, halves["mlp.proj"].outputs) == (7168, 4096)
 
 
+def test_more_gpus_than_kv_heads_hold_the_same_head_twice() -> None:
+    shape = known_shape("hf:meta-llama/Llama-3.1-8B-Instruct")
+    assert shape is not None
+    of_two = shape.model_copy(update={"num_key_value_heads": 2})
+    qkv = next(iter(of_two.linears()))
+    assert qkv.outputs == (32 + 2 * 2) * 128
+    assert qkv.on_one_of(2).outputs == (16 + 2) * 128
+    assert qkv.on_one_of(8).outputs == (4 + 2) * 128  # one K and one V head on each, though there are eight GPUs
+
+
 def test_a_latent_cache_is_a_ninth_of_the_heads_it_stands_for() -> None:
     shape = known_shape("hf:deepseek-ai/DeepSeek-Coder-V2-Lite-Instruct")
     assert shape is not None
