@@ -24,6 +24,8 @@ _EMBEDDER, _EMBEDDER_BASE, _EMBEDDER_ADAPTER = "embedder", "embedder/base-model"
 _WHOLE = "the file of a GGUF model; else sorted names and sha256 of weights, configuration and tokenizer"
 _SHAPING = ("merge", "quantize", "compile", "embedder")
 """The stages whose output is in every bundle; what only measures is none of them."""
+_SERVING = ("onnxruntime", "tokenizers")
+"""Build with them, and load with them again what they made: the embedder and the tokenizers."""
 _PURL_TYPES = {"pypi": ("pypi", "=="), "hf": ("huggingface", "@")}
 
 Fields = dict[str, Any]
@@ -174,7 +176,7 @@ def _calibration(manifest: Manifest, sha256: str) -> Fields:
 
 
 def _libraries(manifest: Manifest, outputs: Outputs) -> Iterator[Fields]:
-    """Every library that shaped a byte of the bundle; the engine's own are needed to run it, too."""
+    """Every library that shaped a byte of the bundle; the engine's own and those that serve are needed to run it."""
     stages: dict[tuple[str, str], set[str]] = defaultdict(set)
     for stage in (*_SHAPING, *({"draft"} & _files(manifest).keys() & outputs.keys())):
         for name, version in outputs[stage].inputs.get("libraries", {}).items():
@@ -189,7 +191,7 @@ def _libraries(manifest: Manifest, outputs: Outputs) -> Iterator[Fields]:
             "name": name,
             "version": version,
             "purl": f"pkg:pypi/{_project(name)}@{quote(version, safe='')}",
-            "scope": "required" if runtime.get(name) == version else "excluded",
+            "scope": "required" if runtime.get(name) == version or name in _SERVING else "excluded",
             "properties": _properties({"shaped": ", ".join(sorted(shaped))}),
         }
 

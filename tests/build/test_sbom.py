@@ -163,6 +163,16 @@ def test_a_library_has_its_version_its_package_url_and_whether_it_is_needed_to_r
     assert found["library/openvino@2026.4.1"]["scope"] == "required"
 
 
+def test_what_loads_the_embedder_and_the_tokenizers_is_needed_to_run_it(
+    full: Manifest, outputs: dict[str, StageRecord]
+) -> None:
+    inputs = {**outputs["embedder"].inputs, "libraries": {"onnxruntime": "1.2", "onnx": "1.3", "tokenizers": "0.4"}}
+    found = by_ref(read(full, outputs | {"embedder": outputs["embedder"].model_copy(update={"inputs": inputs})}))
+    assert found["library/onnxruntime@1.2"]["scope"] == "required"
+    assert found["library/tokenizers@0.4"]["scope"] == "required"
+    assert found["library/onnx@1.3"]["scope"] == "excluded"
+
+
 def test_the_graph_joins_every_component(full: Manifest, outputs: Outputs) -> None:
     document = read(full, outputs)
     graph = {one["ref"]: one["dependsOn"] for one in document["dependencies"]}
