@@ -108,7 +108,9 @@ def write(client: "MlflowClient", uri: str, move: Move, evidence: Evidence, stat
     run_id, started_ms = run.info.run_id, run.info.start_time
     said = {"by": by, "when": now.isoformat(timespec="seconds"), "reason": evidence.reason}
     said |= {"model": move.model, "production_before": places[0] or "", "production_after": places[2] or ""}
-    params = [Param(key, value) for key, value in {**evidence.facts, **said, **_method(evidence.comparison)}.items()]
+    known = {**evidence.facts, **said, **_method(evidence.comparison)}
+    # The path of a recipe need not be UTF-8, and what a database keeps has to be.
+    params = [Param(key, value.encode(errors="backslashreplace").decode()) for key, value in known.items()]
     metrics = [Metric(key, value, started_ms, 0) for key, value in _numbers(evidence).items()]
     client.log_batch(run_id, metrics, params)
     if evidence.comparison is not None:

@@ -182,6 +182,12 @@ def test_who_when_why_and_the_numbers_are_in_mlflow(
     assert "| **mean** | 0.100 | 0.900 | +0.800 |" in (stored / "comparison.md").read_text()
 
 
+def test_a_path_that_is_no_text_does_not_cost_the_verdict(registry: Registry, tmp_path: Path) -> None:
+    done = promote(registry, f"models:/{MODEL}/1", RISING, tmp_path, facts={"recipe": "mine \udcff.yaml"})
+    with open_client(registry.uri) as client:
+        assert client.get_run(done.run_id).data.params["recipe"] == r"mine \udcff.yaml"
+
+
 # --- the way back -----------------------------------------------------------------------------------------------------
 
 
