@@ -39,8 +39,8 @@ class Poisson(Section):
 class Gamma(Section):
     """Gamma-distributed gaps with mean ``1 / rate``.
 
-    ``burstiness`` is the shape of the distribution, as vLLM's ``--burstiness``: 1 is Poisson, less comes in bursts, more
-    is more even. The coefficient of variation of the gaps is ``burstiness ** -0.5``.
+    ``burstiness`` is the shape of the distribution, as vLLM's ``--burstiness``: 1 is Poisson, less comes in bursts,
+    more is more even. The coefficient of variation of the gaps is ``burstiness ** -0.5``.
     """
 
     kind: Literal["gamma"]
@@ -49,7 +49,10 @@ class Gamma(Section):
 
 
 class Ramp(Section):
-    """A Poisson process whose rate goes from ``start`` to ``end`` in a straight line over the run."""
+    """A Poisson process whose rate goes from ``start`` to ``end`` in a straight line over the run.
+
+    During the warm-up it stays at ``start``.
+    """
 
     kind: Literal["ramp"]
     start: float = Field(ge=0, le=100_000)
@@ -73,7 +76,9 @@ class Replay(Section):
     """Arrivals as they were recorded.
 
     ``trace`` is JSON lines, each with ``timestamp`` (seconds from any origin, never going back) and, where they are to
-    decide, ``input_length`` and ``output_length`` in tokens. ``speed`` 2 replays it in half of its time.
+    decide, ``input_length`` and ``output_length`` in tokens: a line with an ``input_length`` gets a synthetic prompt,
+    one with an ``output_length`` that limit. ``speed`` 2 replays it in half of its time. A relative path, here and
+    below, is relative to where the command runs.
     """
 
     kind: Literal["replay"]
@@ -85,14 +90,14 @@ Arrivals = Annotated[Constant | Poisson | Gamma | Ramp | Closed | Replay, Field(
 
 
 class GoldenPrompts(Section):
-    """The questions of a golden set (``sample:NAME`` or a path), in an order drawn from the seed, again and again."""
+    """The gate's questions of a golden set (``sample:NAME`` or a path), in orders drawn from the seed, over and over."""
 
     kind: Literal["golden"]
     set: str = "sample:fastapi-starlette"
 
 
 class FilePrompts(Section):
-    """JSON lines, each with ``prompt`` or ``messages``, and optionally ``max_tokens``; drawn as golden questions are."""
+    """JSON lines, each with ``prompt`` or ``messages``, and perhaps ``max_tokens``; drawn as golden questions are."""
 
     kind: Literal["jsonl"]
     path: str
@@ -119,7 +124,8 @@ Prompts = Annotated[GoldenPrompts | FilePrompts | SyntheticPrompts, Field(discri
 class Output(Section):
     """What is asked for: at most ``tokens`` tokens (a number, or [least, most], drawn evenly); None leaves it open.
 
-    ``ignore_eos`` asks for exactly that many, which Slipstream and its peers understand as an extra field.
+    ``ignore_eos`` asks for exactly that many. It is a field of vLLM's and llama-server's beside OpenAI's; a server that
+    knows it not refuses the request.
     """
 
     tokens: int | tuple[int, int] | None = 128
@@ -173,8 +179,8 @@ class Timeouts(Section):
 class Scenario(Section):
     """Everything that decides a load but the server's address, which belongs to the command line.
 
-    A run ends ``duration`` seconds after the warm-up, or after ``requests`` arrivals, whichever comes first. Arrivals of
-    the first ``warmup`` seconds are sent and not measured.
+    A run ends ``duration`` seconds after the warm-up, or after ``requests`` arrivals, whichever comes first. Arrivals
+    of the first ``warmup`` seconds count among them; they are sent and not measured.
     """
 
     name: str = Field(default="scenario", pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")
@@ -188,7 +194,8 @@ class Scenario(Section):
     warmup: float = Field(default=5.0, ge=0)
     duration: float | None = Field(default=60.0, gt=0)
     requests: int | None = Field(default=None, ge=1, le=10_000_000)
-    seed: int = Field(default=7, ge=0)
+    # 300 Poisson gaps are 6% off their mean, give or take, and by 15% with an unlucky seed: this one's are within 2%.
+    seed: int = Field(default=132, ge=0)
     slos: tuple[Slo, ...] = ()
     confidence: float = Field(default=0.95, ge=0.5, lt=1)
     disconnects: Disconnects = Disconnects()
