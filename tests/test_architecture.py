@@ -29,7 +29,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "build": ("slipstream.build", "slipstream.ensemble", "slipstream.engines"),
     "engines": ("slipstream.engines",),
     "ensemble": ("slipstream.ensemble", "slipstream.engines"),
-    "loadtest": ("slipstream.loadtest",),
+    "loadtest": ("slipstream.loadtest", "slipstream.build.strict_yaml"),  # scenarios are written as recipes are
     "profiling": ("slipstream.profiling",),
     "model_repository": ("slipstream.ensemble", "slipstream.engines"),
 }
