@@ -12,6 +12,8 @@ Run: ``python -m tests.benchmarks.peer`` (compiles `llama-server` first: minutes
 import argparse
 import json
 import os
+import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -47,6 +49,7 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # both engines end with us
     settings = Settings()
     home = settings.cache_dir if "SLIPSTREAM_HOME" in os.environ else Path(".cache").resolve()
     program = llama_server(home / "peer")
