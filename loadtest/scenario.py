@@ -90,7 +90,7 @@ Arrivals = Annotated[Constant | Poisson | Gamma | Ramp | Closed | Replay, Field(
 
 
 class GoldenPrompts(Section):
-    """The gate's questions of a golden set (``sample:NAME`` or a path), in orders drawn from the seed, over and over."""
+    """The gate's questions of a golden set (``sample:NAME`` or a path), in orders drawn from the seed, without end."""
 
     kind: Literal["golden"]
     set: str = "sample:fastapi-starlette"
