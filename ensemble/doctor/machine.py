@@ -89,15 +89,15 @@ def _needed(bundle: Bundle) -> tuple[int, str]:
 
 
 def disk(subject: Subject) -> Finding:
-    """Room and leave to write below ``SLIPSTREAM_HOME``, which need not exist yet."""
-    home = subject.settings.root
-    place = next(path for path in (home, *home.parents) if path.exists())
+    """Room below ``SLIPSTREAM_HOME``, which need not exist yet, and leave to write where a server does."""
+    home, written = subject.settings.root, subject.settings.repository_dir
+    place = next(path for path in (written, *written.parents) if path.exists())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         raise EnvironmentFault(
             f"{place} cannot be written to by this user", "make it writable, or choose another: SLIPSTREAM_HOME=..."
         )
     free = shutil.disk_usage(place).free
-    said = f"{size(free)} free in {place}" + ("" if place == home else f", where {home} will be made")
+    said = f"{size(free)} free in " + (str(home) if home.exists() else f"{place}, where {home} will be made")
     if free < _LOGS_BYTES:
         return Finding("disk", "problem", said, "free some space: a server keeps its logs and its repository there")
     if free < _BUILDS_BYTES:

@@ -251,6 +251,17 @@ def test_without_tensorrt_llm_the_container_is_named(home: Path) -> None:
     assert gpus.CONTAINER in found.remedy
 
 
+@pytest.mark.parametrize(("release", "state"), [("1.2.1", "ok"), ("1.2.0", "problem"), ("1.3.0rc1", "problem")])
+def test_engines_run_under_the_release_that_compiled_them(
+    home: Path, monkeypatch: pytest.MonkeyPatch, release: str, state: str
+) -> None:
+    monkeypatch.setattr(gpus, "version", lambda name: release)
+    found = look(home, gpus.tensorrt_llm, FakeNvml())
+    assert found.state == state
+    assert release in found.evidence
+    assert (gpus.CONTAINER in found.remedy) == (state == "problem")
+
+
 class TestContainerToolkit:
     @pytest.fixture
     def installed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
 """The machine itself: what is too little, and what a container grants of it."""
 
+import resource
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -109,6 +111,16 @@ class TestDisk:
         assert found.state == "problem"
         assert "cannot be written to" in found.evidence
 
+    def test_a_repository_that_another_user_left(self, home: Path, tmp_path: Path) -> None:
+        """As after one run with sudo: the home takes files, and what a server writes first does not."""
+        for folder in (tmp_path, home):
+            folder.chmod(0o777)
+        (home / "repository").mkdir()
+        (home / "repository").chmod(0o555)
+        found = unprivileged(lambda: self.look(home))
+        assert found.state == "problem"
+        assert f"{home / 'repository'} cannot be written to" in found.evidence
+
 
 class TestSharedMemory:
     def test_no_place_for_it(self, tmp_path: Path) -> None:
@@ -147,3 +159,71 @@ class TestGovernor:
 
     def test_a_kernel_that_does_not_tell(self, tmp_path: Path) -> None:
         assert machine.read_governor(tmp_path).state == "skipped"
+
+
+class Usage(NamedTuple):
+    """What `shutil.disk_usage` tells, of a disk that no test can fill."""
+
+    total: int
+    used: int
+    free: int
+
+
+@pytest.mark.parametrize(
+    ("free", "state"), [(99 * MIB, "problem"), (101 * MIB, "warning"), (4 * GIB, "warning"), (6 * GIB, "ok")]
+)
+def test_what_is_free_on_the_disk_decides(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch, free: int, state: str
+) -> None:
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda place: Usage(100 * GIB, 0, free))
+    found = machine.disk(subject)
+    assert found.state == state
+    assert bool(found.remedy) == (state != "ok")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "free", "state"),
+    [
+        (None, 7 * MIB, "problem"),
+        (None, 31 * MIB, "warning"),
+        (None, 64 * MIB, "ok"),
+        ({"gpu": "h100"}, 64 * MIB, "warning"),
+        ({"gpu": "h100"}, GIB, "ok"),
+    ],
+)
+def test_what_is_free_of_shared_memory_decides_and_gpus_want_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: dict[str, str] | None, free: int, state: str
+) -> None:
+    write_bundle(tmp_path / "home", gpus=gpus)
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda place: Usage(100 * GIB, 0, free))
+    assert machine.shared_memory(Subject(settings_of(tmp_path / "home"))).state == state
+
+
+@pytest.mark.parametrize(
+    ("soft", "state"),
+    [(255, "problem"), (256, "warning"), (1023, "warning"), (1024, "ok"), (resource.RLIM_INFINITY, "ok")],
+)
+def test_how_many_files_may_be_open(subject: Subject, monkeypatch: pytest.MonkeyPatch, soft: int, state: str) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, resource.RLIM_INFINITY))
+    found = machine.open_files(subject)
+    assert found.state == state
+    assert ("ulimit -n 1024" in found.remedy) == (state != "ok")
+
+
+@pytest.mark.parametrize(("cpus", "state"), [(0.5, "warning"), (1.0, "ok"), (None, "ok")])
+def test_less_than_a_core_is_a_warning(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch, cpus: float | None, state: str
+) -> None:
+    monkeypatch.setattr(machine, "read_limits", lambda: Limits(cpus=cpus))
+    found = machine.cpu(subject)
+    assert found.state == state
+    assert ("of them granted" in found.evidence) == (cpus is not None)
+
+
+def test_memory_that_this_homes_server_holds_is_no_news(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def weigh() -> Finding:
+        return machine.weigh_memory(Subject(settings_of(home)), 16 * GIB, GIB // 2, UNLIMITED)
+
+    assert weigh().state == "warning"
+    monkeypatch.setattr(Subject, "server", 4711)
+    assert weigh().state == "ok"
