@@ -127,7 +127,6 @@ class TestAJudge:
         with pytest.raises(JudgeUnusable, match=r"2 of 6 answers of .*faithfulness of [ab]"):
             judged(fake, tmp_path / "kept.jsonl")
 
-
     def test_whose_words_hold_half_a_character_is_read_all_the_same(self, fake: FakeJudge, tmp_path: Path) -> None:
         fake.answers[-1] = ("'reason' key", '{"reason": "fine \ud83d"}')
         fake.wrapped = lambda content: (200, json.dumps({"choices": [{"message": {"content": content}}]}))

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream.build.promotion.comparison import MINIMUM_QUESTIONS, MarginInvalid, ScoresUnfit, TooFewQuestions, compare
+from slipstream.build.promotion.comparison import (
+    MINIMUM_QUESTIONS,
+    MarginInvalid,
+    ScoresUnfit,
+    TooFewQuestions,
+    compare,
+)
 
 
 def scores(values: list[float]) -> dict[str, float]:
