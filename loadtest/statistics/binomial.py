@@ -23,7 +23,7 @@ MOST_REQUESTS = 10_000_000
 """What takes more requests than this counts as what cannot be settled."""
 
 
-def _complement(share: float) -> float:
+def complement(share: float) -> float:
     """``1 - share`` without the last digits, which would decide where a tail is exactly alpha."""
     return round(1 - share, 12)
 
@@ -51,7 +51,7 @@ def decide(misses: float, requests: float, quantile: float, confidence: float) -
         quantile: the claimed share, between 0 and 1.
         confidence: 1 - alpha of each of the two tests.
     """
-    rate, alpha = _complement(quantile), _complement(confidence)
+    rate, alpha = complement(quantile), complement(confidence)
     if requests <= 0:
         return "INCONCLUSIVE"
     proven = at_most(misses, requests, rate) <= alpha
@@ -66,7 +66,7 @@ def requests_to_prove(misses: int, quantile: float, confidence: float) -> int | 
 
     At 95% and a confidence of 95%: 59 without a miss, 93 with one, 208 with five.
     """
-    rate, alpha = _complement(quantile), _complement(confidence)
+    rate, alpha = complement(quantile), complement(confidence)
     candidates = range(misses + 1, MOST_REQUESTS + 1)
     found = bisect_left(candidates, True, key=lambda requests: at_most(misses, requests, rate) <= alpha)
     return candidates[found] if found < len(candidates) else None
@@ -94,7 +94,7 @@ def outlook(misses: int, requests: int, quantile: float, confidence: float) -> O
     without = None if least is None else max(least - requests, 0)
     if not misses:
         return Outlook(without, without, "PASS")
-    rate, alpha = _complement(quantile), _complement(confidence)
+    rate, alpha = complement(quantile), complement(confidence)
     seen = misses / requests
     if isclose(seen, rate):
         return Outlook(without, None, "INCONCLUSIVE")
@@ -110,7 +110,7 @@ def share_interval(hits: int, trials: int, confidence: float) -> tuple[float, fl
     """Both ends of the interval of a share by Clopper and Pearson, which covers it at least as often as it says."""
     from scipy.special import betaincinv
 
-    tail = _complement(confidence) / 2
+    tail = complement(confidence) / 2
     low = float(betaincinv(hits, trials - hits + 1, tail)) if hits else 0.0
     high = float(betaincinv(hits + 1, trials - hits, 1 - tail)) if hits < trials else 1.0
     return low, high

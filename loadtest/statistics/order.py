@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from slipstream.loadtest.statistics.binomial import at_least, at_most
 
-Floats: TypeAlias = "NDArray[np.float64]"
-Integers: TypeAlias = "NDArray[np.int64]"
+Floats: TypeAlias = NDArray[np.float64]
+Integers: TypeAlias = NDArray[np.int64]
 
 _ROUNDING = 1e-9  # 0.95 * 20 is a little more than 19 in binary
 
