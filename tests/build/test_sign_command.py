@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slipstream.cli import main
+from slipstream.ensemble import inventory
 from slipstream.ensemble.bundle import Bundle
 from tests.build.bundles import flip
 
@@ -89,6 +90,18 @@ def test_a_new_key_signs_and_verify_names_it(tmp_path: Path, bundle: Bundle, key
     assert f"signed with the trusted key {signed['key']}" in told.stdout
     document = json.loads(run(tmp_path, "verify", bundle.manifest.id, "--json").stdout)
     assert document["signature"] == {"state": "unchecked", "key": signed["key"]}
+
+
+def test_verify_reads_every_byte_once(
+    tmp_path: Path, bundle: Bundle, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, "sign", bundle.manifest.id, "--key", str(key))
+    read: list[Path] = []
+    hashed = inventory._sha256
+    monkeypatch.setattr(inventory, "_sha256", lambda path: (read.append(path), hashed(path))[1])
+    done = run(tmp_path, "verify", bundle.manifest.id, SLIPSTREAM_VERIFY_KEY=str(key.with_suffix(".pub")))
+    assert done.exit_code == 0
+    assert len(read) == len(set(read)) == len([path for path in bundle.path.rglob("*") if path.is_file()]) - 1
 
 
 def test_verify_tells_of_an_unsigned_bundle_and_refuses_it_where_that_is_demanded(

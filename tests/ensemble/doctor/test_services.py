@@ -13,6 +13,7 @@ from time import monotonic, sleep
 
 import pytest
 
+from slipstream.ensemble import inventory
 from slipstream.ensemble.bundle import find_bundle
 from slipstream.ensemble.doctor import finding, services
 from slipstream.ensemble.doctor.examination import examine
@@ -165,6 +166,17 @@ class TestSignature:
         found = look(settings_of(home, verify_key=key, require_signature=True), services.signature)
         assert found.state == "ok"
         assert "trusted key" in found.evidence
+
+    def test_every_byte_is_read_once_for_both(
+        self, home: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.sign(home, tmp_path)
+        read: list[Path] = []
+        hashed = inventory._sha256
+        monkeypatch.setattr(inventory, "_sha256", lambda path: (read.append(path), hashed(path))[1])
+        found = examine(Subject(settings_of(home, verify_key=key)), [services.bundle, services.signature])
+        assert {one.state for one in found} == {"ok"}
+        assert len(read) == len(set(read)) == 2  # the manifest and the weights
 
     def test_too_large_to_be_read_here(
         self, home: Path, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from model_signing import hashing, signing, verifying
 
+from slipstream.ensemble import inventory
 from slipstream.ensemble.bundle import Bundle, BundleCorrupt
 from slipstream.ensemble.inventory import file_entries
 from slipstream.ensemble.signing import signature
@@ -257,6 +258,23 @@ def test_every_byte_is_read_once(bundle: Bundle, release: Pair, monkeypatch: pyt
         "bundle.json",
         *(entry.path for entry in file_entries(bundle.path) if entry.path != "bundle.sig"),
     }
+
+
+def test_signing_reads_every_byte_once(bundle: Bundle, release: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    hashed = inventory._sha256
+    monkeypatch.setattr(inventory, "_sha256", lambda path: (read.append(path), hashed(path))[1])
+    sign(bundle, release.private)
+    assert len(read) == len(set(read)) == len(bundle.manifest.files) + 2  # the manifest, and what was measured
+
+
+def test_a_manifest_that_is_a_link_is_not_signed(bundle: Bundle, release: Pair, tmp_path: Path) -> None:
+    manifest = bundle.path / "bundle.json"
+    manifest.rename(tmp_path / "elsewhere.json")
+    manifest.symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(SignatureRefused, match=r"bundle\.json is a link"):
+        sign(bundle, release.private)
+    assert not (bundle.path / "bundle.sig").exists()
 
 
 OFFLINE = """
