@@ -154,7 +154,9 @@ def _counts(columns: Columns, confidence: float) -> Counts:
     found = np.bincount(columns.outcome[columns.measured], minlength=len(OUTCOMES))
     by_kind: dict[str, int] = {outcome: int(number) for outcome, number in zip(OUTCOMES, found, strict=True) if number}
     ok = by_kind.pop("ok", 0)
-    not_counted = {outcome: by_kind.pop(outcome) for outcome in sorted(NOT_COUNTED) if outcome in by_kind}
+    not_counted: dict[str, int] = {
+        outcome: by_kind.pop(outcome) for outcome in sorted(NOT_COUNTED) if by_kind.get(outcome)
+    }
     errors = sum(by_kind.values())
     counted = ok + errors
     low, high = share_interval(errors, counted, confidence) if counted else (None, None)
