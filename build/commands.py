@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 @click.option("--emit-script", is_flag=True, help="Print the GPU part as bash for NVIDIA's container, and run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def build(recipe: str, plan_only: bool, activate: bool, compare: str | None, emit_script: bool, as_json: bool) -> None:
-    """Build an engine bundle from RECIPE: a YAML file, or the name of a shipped recipe (default, base).
+    """Build an engine bundle from RECIPE: a YAML file, or the name of a shipped recipe (default, base, or one for
+    NVIDIA GPUs such as llama-3.1-8b-awq-l40s; a name that there is not lists them all).
 
     What an earlier build finished is used again as long as its inputs are the same; a build that was killed goes on
     after its last finished stage. What the recipe's gates do not let through is measured and shown, and makes no
