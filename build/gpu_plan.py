@@ -11,7 +11,13 @@ from slipstream.engines.tensorrt_llm.compiling.script import emit_script
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
 from slipstream.engines.tensorrt_llm.planning.memory import MemoryPlan, require_fit
 from slipstream.engines.tensorrt_llm.planning.quantization import check_draft, check_quantization
-from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape, known_shape, read_shape
+from slipstream.engines.tensorrt_llm.planning.shapes import (
+    ModelShape,
+    ShapeUnknown,
+    known_models,
+    known_shape,
+    read_shape,
+)
 from slipstream.ensemble.prompt import PROMPT
 
 
@@ -59,7 +65,15 @@ class GpuPlan:
 
 
 def _shape(reference: str) -> ModelShape:
-    return known_shape(reference) or read_shape(Path(reference).expanduser())
+    known = known_shape(reference)
+    if known is not None:
+        return known
+    if reference.startswith(("hf:", "pypi:")):
+        raise ShapeUnknown(
+            f"the shape of {reference} is not in the table, and nothing is fetched to plan",
+            f"fetch it and name its folder; the table has: {', '.join(known_models())}",
+        )
+    return read_shape(Path(reference).expanduser())
 
 
 __all__ = ["GpuPlan", "NotForGpus"]

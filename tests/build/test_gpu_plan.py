@@ -3,6 +3,7 @@
 import json
 import subprocess
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 
@@ -12,6 +13,7 @@ from slipstream.build.pipeline import Pipeline
 from slipstream.build.recipe import RecipeInvalid, load_recipe, parse_recipe
 from slipstream.engines.registry import target
 from slipstream.engines.tensorrt_llm.planning.memory import DoesNotFit
+from slipstream.engines.tensorrt_llm.planning.quantization import UnsupportedQuantization
 from slipstream.engines.tensorrt_llm.planning.shapes import ShapeUnknown
 from slipstream.settings import Settings
 from tests.build.evaluation.test_comparison import Silent
@@ -38,8 +40,10 @@ def test_a_model_that_cannot_fit_is_refused_before_anything_is_fetched(tmp_path:
         "max_num_tokens: 2048", "max_num_tokens: 2048, kv_cache: {full_sequences: 60}"
     )  # fmt: skip
     recipe = parse_recipe(text.replace("max_seq_len: 2048", "max_seq_len: 65536"), "big.yaml")
+    started = perf_counter()
     with pytest.raises(DoesNotFit, match="a10g has"):
         Pipeline(recipe, Settings(home=tmp_path), Silent()).plan()
+    assert perf_counter() - started < 1
     assert not (tmp_path / "cache").exists()
 
 
@@ -51,8 +55,19 @@ def test_a_base_model_in_a_folder_tells_its_shape(tmp_path: Path) -> None:
 
 
 def test_a_model_nobody_knows_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ShapeUnknown):
+    with pytest.raises(ShapeUnknown, match="shape of hf:nobody/knows-this is not in the table") as refused:
         GpuPlan.of(parse_recipe(gpu_recipe("hf:nobody/knows-this"), "r.yaml"))
+    assert "name its folder; the table has: hf:meta-llama/Llama-3.1-8B-Instruct" in (refused.value.remedy or "")
+    with pytest.raises(ShapeUnknown, match="No such file"):
+        GpuPlan.of(parse_recipe(gpu_recipe("/no/folder"), "r.yaml"))
+
+
+def test_a_draft_that_the_gpus_cannot_share_is_refused_before_anything_is_fetched() -> None:
+    draft = "{method: draft_target, draft_model: 'hf:Qwen/Qwen2.5-Coder-0.5B-Instruct'}"
+    changed = ("gpu: l40s", f"gpu: l40s, tensor_parallel: 4, speculative: {draft}")
+    text = gpu_recipe("hf:Qwen/Qwen2.5-Coder-7B-Instruct").replace(*changed)
+    with pytest.raises(UnsupportedQuantization, match=r"speculative.draft_model: 14 attention heads"):
+        GpuPlan.of(parse_recipe(text, "r.yaml"))
 
 
 def test_a_recipe_for_cpus_has_no_gpu_part() -> None:

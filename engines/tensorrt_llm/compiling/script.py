@@ -13,14 +13,14 @@ Everything that comes from a recipe is quoted as one word, or stripped of contro
 """
 
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import PurePath
 
 from slipstream.engines.protocols import QuantizationSpec
 from slipstream.engines.tensorrt_llm.compiling import commands
 from slipstream.engines.tensorrt_llm.compiling.gptq import GPTQ_PACKAGES, PROGRAM
 from slipstream.engines.tensorrt_llm.compiling.serving import serving_json
+from slipstream.engines.tensorrt_llm.compiling.steps import SERVING, VOCABULARY, Step, half_made
 from slipstream.engines.tensorrt_llm.contract import facts
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
 from slipstream.engines.tensorrt_llm.planning.memory import MemoryPlan, require_fit
@@ -29,74 +29,6 @@ from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape
 from slipstream.engines.tensorrt_llm.runtime.served import DRAFT, TARGET
 
 WORK = PurePath("/work")
-
-_SERVING = """\
-import json, pathlib, sys
-merged, out = map(pathlib.Path, sys.argv[2:])
-serving = json.loads(sys.argv[1])
-for name in ("generation_config.json", "config.json"):
-    eos = json.loads((merged / name).read_text()).get("eos_token_id") if (merged / name).exists() else None
-    if eos is not None:
-        break
-else:
-    sys.exit(f"{merged} names no eos_token_id: add it to generation_config.json")
-serving["eos_token_ids"] = eos if isinstance(eos, list) else [eos]
-out.write_text(json.dumps(serving, indent=1) + "\\n")
-"""
-# As `require_same_vocabulary` compares them; TensorRT-LLM never does.
-_VOCABULARY = """\
-import json, pathlib, sys
-def tokens(folder):
-    try:
-        told = json.loads(pathlib.Path(folder, "tokenizer.json").read_text(encoding="utf-8"))
-        return dict(told["model"]["vocab"]) | {token["content"]: token["id"] for token in told.get("added_tokens", [])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        sys.exit(f"{folder} tells no vocabulary: {error!r}")
-ours, theirs = map(tokens, sys.argv[1:])
-if ours != theirs:
-    sys.exit(f"target and draft have different vocabularies: {len(ours.items() ^ theirs.items())} entries differ")
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One command of the script. It is left out where ``makes``, the folder that it makes, is there already.
-
-    The command writes to `half_made` of it, so that what was broken off is no folder that the next run takes as done.
-    What only prepares a later step is left out where ``prepares``, which that one makes, is there.
-    """
-
-    title: str
-    command: Sequence[str]
-    makes: PurePath | None = None
-    document: str = ""
-    prepares: PurePath | None = None
-
-    def lines(self) -> Iterator[str]:
-        yield f"step {shlex.quote(self.title)}"
-        words = " \\\n  ".join(_lines_of(self.command))
-        body = f"{words} <<'PY'\n{self.document}PY" if self.document else words
-        unless = self.makes or self.prepares
-        if unless is None:
-            yield body
-            return
-        yield f"if [ -e {shlex.quote(str(unless))} ]; then echo 'there already'; else"
-        yield from self._making(body)
-        yield "fi"
-
-    def _making(self, body: str) -> Iterator[str]:
-        if self.makes is None:
-            yield body
-            return
-        made, half = (shlex.quote(str(path)) for path in (self.makes, half_made(self.makes)))
-        yield f"rm -rf -- {half}"
-        yield body
-        yield f"mv -T -- {half} {made}"
-
-
-def half_made(folder: PurePath) -> PurePath:
-    """Where ``folder`` is made."""
-    return folder.with_name(f"{folder.name}.part")
 
 
 def build_steps(
@@ -122,7 +54,7 @@ def build_steps(
     serving = serving_json(options, shape, plan, eos_token_ids=(0,))
     out = work / "engine" / "serving.json"
     command = ["python3", "-", serving, str(work / "merged"), str(out)]
-    return [*steps, Step("describe the engine for whatever serves it", command, document=_SERVING)]
+    return [*steps, Step("describe the engine for whatever serves it", command, document=SERVING)]
 
 
 def emit_script(
@@ -161,7 +93,7 @@ def _quantizing(
             yield Step("find the quantized checkpoint", ["fail", said], quantized)
     elif spec.method in {"awq", "fp8"}:
         command = commands.quantize(options, spec, merged, texts, part)
-        yield Step(f"quantize ({spec.method}), unless `slipstream build` did", command, quantized)
+        yield Step(f"quantize ({spec.method}), unless slipstream build did", command, quantized)
     elif spec.method == "gptq":
         yield from _gptq(spec, merged, texts, work, quantized)
         yield _converting("the GPTQ checkpoint", options, spec, shape, quantized, _checkpoint(options, spec, work))
@@ -207,7 +139,7 @@ def _drafting(options: TensorRtLlmOptions, draft: ModelShape, work: PurePath) ->
     yield Step("take the draft", _copy(work / "draft-model", half_made(taken)), taken)
     if options.speculative.method == "draft_target":
         command = ["python3", "-", str(work / "merged"), str(taken)]
-        yield Step("see that target and draft mean the same by a token", command, document=_VOCABULARY)
+        yield Step("see that target and draft mean the same by a token", command, document=VOCABULARY)
     if options.mode == "engine":
         yield _converting("the draft", options, plain, draft, taken, work / "converted" / DRAFT)
 
@@ -270,20 +202,9 @@ def _preflight(options: TensorRtLlmOptions, plan: MemoryPlan, work: PurePath) ->
     yield f"[ -f {merged} ] || fail 'the merged checkpoint is missing'"
 
 
-def _lines_of(command: Sequence[str]) -> Iterator[str]:
-    """Words, each option on a line with its value."""
-    line: list[str] = []
-    for word in command:
-        if word.startswith("--") and line:
-            yield " ".join(line)
-            line = []
-        line.append(shlex.quote(word))
-    yield " ".join(line)
-
-
 def _one_line(text: str) -> str:
     """``text`` as a comment holds it: without a character that could end the line."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-__all__ = ["WORK", "Step", "build_steps", "emit_script", "half_made"]
+__all__ = ["WORK", "build_steps", "emit_script"]

@@ -40,7 +40,7 @@ def _check_speculation(given: Any, backend: Backend) -> None:
     if not isinstance(given, Mapping) or "decoding_type" not in given:
         raise ContractViolation("speculative_config needs a decoding_type")
     name = given["decoding_type"]
-    if name not in kinds:
+    if not isinstance(name, str) or name not in kinds:
         raise ContractViolation(f"decoding_type {name!r} does not exist: one of {', '.join(kinds)}")
     if backend not in kinds[name]["backends"]:
         raise ContractViolation(f"the {backend} backend refuses decoding_type {name}")

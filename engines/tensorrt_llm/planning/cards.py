@@ -1,8 +1,7 @@
 """The GPUs that engines are planned for: what their driver reports, not what their boxes say.
 
 ``memory_mib`` is the total that ``nvidia-smi`` shows with ECC on, which is what a CUDA context finds (an "80 GB" H100
-has 81,559 MiB, a "48 GB" L40S 46,068). ``bandwidth_gb_s`` (10^9 bytes a second) is the data sheet's. Compute
-capabilities are those of https://developer.nvidia.com/cuda-gpus.
+has 81,559 MiB, a "48 GB" L40S 46,068). Compute capabilities are those of https://developer.nvidia.com/cuda-gpus.
 """
 
 from collections.abc import Mapping
@@ -24,7 +23,6 @@ class GpuCard(BaseModel):
     name: str = "custom"
     memory_mib: int = Field(ge=4096, le=1_048_576)
     compute_capability: str = Field(pattern=r"^\d{1,2}\.\d$")
-    bandwidth_gb_s: float = Field(gt=0, allow_inf_nan=False)
     source: str = "the recipe"
 
     @field_validator("compute_capability", mode="before")
@@ -43,29 +41,27 @@ class GpuCard(BaseModel):
         return self.memory_mib * 2**20
 
 
-_SEEN = "nvidia-smi total, modal-labs/modal-client#2797; NVIDIA data sheet"
+_SEEN = "nvidia-smi total, modal-labs/modal-client#2797"
 
 CARDS: Mapping[str, GpuCard] = {
     card.name: card
     for card in (
-        GpuCard(name="a10g", memory_mib=23028, compute_capability="8.6", bandwidth_gb_s=600, source=_SEEN),
-        GpuCard(name="a100-40gb", memory_mib=40960, compute_capability="8.0", bandwidth_gb_s=1555, source=_SEEN),
-        GpuCard(name="a100-80gb", memory_mib=81920, compute_capability="8.0", bandwidth_gb_s=2039, source=_SEEN),
-        GpuCard(name="l4", memory_mib=23034, compute_capability="8.9", bandwidth_gb_s=300, source=_SEEN),
-        GpuCard(name="l40s", memory_mib=46068, compute_capability="8.9", bandwidth_gb_s=864, source=_SEEN),
-        GpuCard(name="h100", memory_mib=81559, compute_capability="9.0", bandwidth_gb_s=3350, source=_SEEN),
+        GpuCard(name="a10g", memory_mib=23028, compute_capability="8.6", source=_SEEN),
+        GpuCard(name="a100-40gb", memory_mib=40960, compute_capability="8.0", source=_SEEN),
+        GpuCard(name="a100-80gb", memory_mib=81920, compute_capability="8.0", source=_SEEN),
+        GpuCard(name="l4", memory_mib=23034, compute_capability="8.9", source=_SEEN),
+        GpuCard(name="l40s", memory_mib=46068, compute_capability="8.9", source=_SEEN),
+        GpuCard(name="h100", memory_mib=81559, compute_capability="9.0", source=_SEEN),
         GpuCard(
             name="h200",
             memory_mib=143771,
             compute_capability="9.0",
-            bandwidth_gb_s=4800,
-            source="nvidia-smi total of an H200 SXM; NVIDIA data sheet",
+            source="nvidia-smi total of an H200 SXM",
         ),
         GpuCard(
             name="b200",
             memory_mib=182630,
             compute_capability="10.0",
-            bandwidth_gb_s=7672,
             source="device query in pytorch/ao#4002",
         ),
     )
@@ -77,7 +73,7 @@ def _named(value: Any) -> Any:
         if value not in CARDS:
             raise ValueError(
                 f"no GPU is known as {value!r}: choose one of {', '.join(CARDS)}, "
-                "or give memory_mib, compute_capability and bandwidth_gb_s"
+                "or give memory_mib and compute_capability"
             )
         return CARDS[value]
     return value

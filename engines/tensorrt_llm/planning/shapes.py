@@ -183,6 +183,11 @@ def known_shape(reference: str) -> ModelShape | None:
     return _known().get(name)
 
 
+def known_models() -> tuple[str, ...]:
+    """What `known_shape` knows, by reference."""
+    return tuple(f"hf:{name}" for name in _known())
+
+
 @cache
 def _known() -> dict[str, ModelShape]:
     table = json.loads(Path(__file__).with_name("known_models.json").read_bytes())
@@ -193,4 +198,4 @@ def _faults(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}" for fault in error.errors())
 
 
-__all__ = ["Linear", "ModelShape", "ShapeUnknown", "known_shape", "read_shape"]
+__all__ = ["Linear", "ModelShape", "ShapeUnknown", "known_models", "known_shape", "read_shape"]

@@ -116,6 +116,7 @@ def draft(**changed: Any) -> dict[str, Any]:
         (args(speculative_config={}), "needs a decoding_type"),
         (args(**draft(decoding_type="Draft_Target")), "decoding_type 'Draft_Target' does not exist"),
         (args(**draft(decoding_type="Eagle3")), "decoding_type 'Eagle3' does not exist"),
+        (args(**draft(decoding_type=["DraftTarget"])), r"decoding_type \['DraftTarget'\] does not exist"),
         (args(**draft(decoding_type="Lookahead")), "pytorch backend refuses decoding_type Lookahead"),
         (args(**draft(decoding_type="Medusa")), "pytorch backend refuses decoding_type Medusa"),
         (args(**draft(max_draft_len=0)), "DraftTarget needs max_draft_len"),

@@ -234,7 +234,7 @@ def test_gptq_without_gptqmodel_says_how_to_get_it(checkpoint: Path, tmp_path: P
 
 
 def test_what_cannot_be_is_refused_before_any_work(checkpoint: Path, draft: Path, tmp_path: Path) -> None:
-    small = {"memory_mib": 4096, "compute_capability": "8.9", "bandwidth_gb_s": 300}
+    small = {"memory_mib": 4096, "compute_capability": "8.9"}
     made = target(gpu=small, max_seq_len=2048, max_batch_size=4096, kv_cache={"full_sequences": 4096})
     with pytest.raises(DoesNotFit):
         quantize(made, checkpoint, tmp_path / "a", AWQ)

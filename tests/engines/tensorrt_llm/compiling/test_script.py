@@ -285,7 +285,7 @@ def test_a_missing_checkpoint_is_told(container: Container) -> None:
 
 def test_nothing_of_a_recipe_is_ever_a_command(container: Container, tmp_path: Path) -> None:
     speculative = {"method": "draft_target", "draft_model": HOSTILE}
-    card = {"name": HOSTILE, "memory_mib": 46068, "compute_capability": "8.9", "bandwidth_gb_s": 1}
+    card = {"name": HOSTILE, "memory_mib": 46068, "compute_capability": "8.9"}
     script = emit(container, options(speculative=speculative, gpu=card), AWQ, QWEN, DRAFT)
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=True, capture_output=True).stderr == ""
     assert container.run(script).returncode == 0

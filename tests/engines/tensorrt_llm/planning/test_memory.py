@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_refused_with_numbers_and_ways_out() -> None:
 )
 def test_each_way_out_works(told: str, way_out: dict[str, Any]) -> None:
     section = {
-        "gpu": {"memory_mib": 16376, "compute_capability": "8.9", "bandwidth_gb_s": 600},
+        "gpu": {"memory_mib": 16376, "compute_capability": "8.9"},
         "max_batch_size": 512,
         "max_num_tokens": 32768,
         "kv_cache": {"full_sequences": 5},
@@ -154,7 +154,7 @@ def test_each_way_out_works(told: str, way_out: dict[str, Any]) -> None:
 
 
 def test_a_model_that_nothing_helps_is_told_so() -> None:
-    card = {"memory_mib": 4096, "compute_capability": "8.9", "bandwidth_gb_s": 600}
+    card = {"memory_mib": 4096, "compute_capability": "8.9"}
     huge = LLAMA.model_copy(update={"num_hidden_layers": 4000})
     with pytest.raises(DoesNotFit) as refused:
         require_fit(options(gpu=card), AWQ, huge)

@@ -62,7 +62,7 @@ def check(spec: dict[str, Any], of: ModelShape | None = None, **options: Any) ->
         (
             AWQ,
             None,
-            {"gpu": {"memory_mib": 97887, "compute_capability": "12.0", "bandwidth_gb_s": 1597}},
+            {"gpu": {"memory_mib": 97887, "compute_capability": "12.0"}},
             "W4A16_AWQ has no kernels for compute capability 12.0",
             "8.0, 8.6",
         ),
