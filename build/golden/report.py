@@ -63,10 +63,6 @@ class GoldenReport(_Row):
     streams: int
     wall_s: float
 
-    @property
-    def passed(self) -> int:
-        return sum(row.passed for row in self.rows)
-
 
 def evaluate(prompts: Sequence[GoldenPrompt], answers: GoldenAnswers) -> GoldenReport:
     """Measure ``answers`` to ``prompts``, in the same order, with every deterministic metric.

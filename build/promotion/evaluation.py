@@ -8,21 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slipstream import InputError
-from slipstream.build.durable import explaining_full_disk
 from slipstream.build.evaluation.golden import ANSWERS, PROMPTS
 from slipstream.build.golden.answers import GoldenAnswers
 from slipstream.build.golden.contexts import read_prompts
 from slipstream.build.golden.report import evaluate
-from slipstream.build.graph import resolve, stages_of
+from slipstream.build.graph import stage_names
+from slipstream.build.pipeline import Pipeline
 from slipstream.build.promotion.comparison import Scores
 from slipstream.build.recipe import Recipe
-from slipstream.build.stages import Stage, StageCache, StageRecord
+from slipstream.build.stages import Status
 from slipstream.engines.protocols import Progress
 from slipstream.settings import Settings
 
 _LAST = "answers"
 _ADAPTERS = 2  # a candidate and what is in production
-_RESOLVING = 0.05  # of the time
 
 
 class NothingToAsk(InputError):
@@ -42,7 +41,6 @@ class GoldenScores:
                 "the recipe names no golden set", "set evaluation.golden in it, or give another --recipe"
             )
         self._recipe, self._settings, self._progress = recipe, settings, progress
-        self._cache = StageCache(settings.cache_dir / "stages")
         self._asked = 0
         self.golden_set = recipe.evaluation.golden
 
@@ -54,30 +52,30 @@ class GoldenScores:
             InputError, EnvironmentFault: a reference, the recipe or a library does not fit.
         """
         recipe = self._recipe.model_copy(update={"adapter": reference})
-        with explaining_full_disk(self._settings.root, "the evaluation"):
-            resolved = resolve(recipe, self._settings, self._part(reference, 0.0, _RESOLVING))
-            stages = needed(stages_of(recipe, resolved), _LAST)
-            made: dict[str, StageRecord] = {}
-            for number, stage in enumerate(stages):
-                first, last = (_RESOLVING + (1 - _RESOLVING) * share / len(stages) for share in (number, number + 1))
-                made[stage.name], _ = self._cache.run(
-                    stage, made, self._part(f"{reference}: {stage.name}", first, last)
-                )
+        names = stage_names(recipe, self._settings)
+        share = _Share(reference, names[: names.index(_LAST) + 1], self._part)
+        made = Pipeline(recipe, self._settings, share).make(_LAST)
         self._asked += 1
         return _scores(made["contexts"].folder / PROMPTS, made[_LAST].folder / ANSWERS)
 
-    def _part(self, doing: str, first: float, last: float) -> Progress:
-        asked = self._asked
-        return lambda share, _: self._progress((asked + first + share * (last - first)) / _ADAPTERS, doing)
+    def _part(self, share: float, doing: str) -> None:
+        self._progress((self._asked + share) / _ADAPTERS, doing)
 
 
-def needed(stages: Sequence[Stage], last: str) -> list[Stage]:
-    """Those that ``last`` reads, directly or not, and itself, in order."""
-    wanted = {last}
-    for stage in reversed(stages):
-        if stage.name in wanted:
-            wanted.update(stage.after)
-    return [stage for stage in stages if stage.name in wanted]
+class _Share:
+    """A `Watcher` that tells of all ``stages`` as of one piece of work."""
+
+    def __init__(self, reference: str, stages: Sequence[str], progress: Progress) -> None:
+        self._reference, self._stages, self._progress = reference, stages, progress
+
+    def started(self, stage: str) -> None:
+        self.progress(stage, 0.0, "")
+
+    def progress(self, stage: str, share: float, doing: str) -> None:
+        self._progress((self._stages.index(stage) + share) / len(self._stages), f"{self._reference}: {stage}")
+
+    def finished(self, stage: str, status: Status, seconds: float) -> None:
+        self.progress(stage, 1.0, "")
 
 
 def _scores(prompts_file: Path, answers_file: Path) -> Scores:
@@ -86,4 +84,4 @@ def _scores(prompts_file: Path, answers_file: Path) -> Scores:
     return {row.question_id: float(row.passed) for row in evaluate(prompts, answers).rows}
 
 
-__all__ = ["GoldenScores", "NothingToAsk", "needed"]
+__all__ = ["GoldenScores", "NothingToAsk"]

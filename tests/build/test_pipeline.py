@@ -213,6 +213,14 @@ def test_a_damaged_stage_is_not_built_upon(home: Home) -> None:
     assert home.ran() == set()
 
 
+def test_a_part_of_a_build_is_made_sound_and_without_the_rest(home: Home) -> None:
+    outputs = home.pipeline().make("quantize")
+    assert list(outputs) == ["merge", "reference", "quantize"]
+    for stage in ("reference", "quantize"):
+        flip(outputs[stage].folder / "openvino_model.bin")
+    assert [home.pipeline().make("quantize")[stage].is_sound() for stage in ("reference", "quantize")] == [True, True]
+
+
 def test_the_same_build_from_nothing_gives_the_same_bundle(home: Home, tmp_path: Path, tiny_recipe: TinyRecipe) -> None:
     assert Home(tmp_path, tiny_recipe).build().bundle.manifest == home.build().bundle.manifest
 

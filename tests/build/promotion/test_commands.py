@@ -6,40 +6,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from slipstream.build.pipeline import needed
 from slipstream.build.promotion.comparison import MINIMUM_QUESTIONS
-from slipstream.build.promotion.evaluation import needed
 from slipstream.build.recipe import parse_recipe
 from slipstream.build.registry import Registry
 from slipstream.build.stages import Stage
-from slipstream.ensemble.retrieval.chunker import chunk_file
-from slipstream.ensemble.retrieval.walk import resolve_root, walk
 from slipstream.settings import Settings
 from tests.build.conftest import TinyRecipe
+from tests.build.golden.sets import write_golden
 from tests.build.lora import write_lora
 from tests.conftest import slipstream
 
 NAME = "tiny"
-
-
-def write_golden(path: Path, source: str, questions: int) -> Path:
-    """A set that asks what each of the first definitions in ``source`` does."""
-    chunks = [
-        chunk
-        for file in walk([resolve_root(source)])
-        for chunk in chunk_file(file.path, file.absolute.read_bytes(), file.repo)
-        if chunk.symbol
-    ]
-    asked = [
-        {
-            "id": f"q{number}",
-            "use": "gate",
-            "question": f"What is {chunk.symbol} in {chunk.path}?",
-            "answers": [{key: getattr(chunk, key) for key in ("path", "symbol", "line_start", "line_end")}],
-        }
-        for number, chunk in enumerate(chunks[:questions])
-    ]  # fmt: skip
-    path.write_text(yaml.safe_dump({"sources": [source], "questions": asked}), encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +26,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: TinyRecipe) -> P
     path = tmp_path_factory.mktemp("promoting")
     text = tiny_recipe(quantization={"method": "none"}, serving={"min_confidence": 0.0})
     source = parse_recipe(text, "tiny.yaml").calibration.sources[0]
-    golden = write_golden(path / "golden.yaml", source, MINIMUM_QUESTIONS)
+    golden = write_golden(path / "golden.yaml", source, ["gate"] * MINIMUM_QUESTIONS)
     fields = yaml.safe_load(text)
     fields["evaluation"]["golden"] = str(golden)
     (path / "tiny.yaml").write_text(yaml.safe_dump(fields), encoding="utf-8")
@@ -98,6 +76,7 @@ def test_from_the_first_to_a_refusal_and_back(home: Path) -> None:
         (("promote", "tiny/1"), "names no registered model"),
         (("promote", "models:/tiny/9"), "has no version 9"),
         (("promote", "models:/tiny/1", "--margin", "1"), "--margin"),
+        (("promote", "models:/tiny/1", "--margin", "nan"), "nan is no margin"),
         (("promote", "models:/tiny/1", "--recipe", "nowhere.yaml"), "there is no recipe"),
         (("rollback", "--name", "nobody"), "no model 'nobody' is registered"),
     ],
