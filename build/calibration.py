@@ -1,6 +1,7 @@
 """Real text from source trees, as serving will see it: what quantization observes and the embedder is compared on."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from random import Random
 
@@ -44,12 +45,27 @@ def source_chunks(sources: Sequence[str], settings: Settings | None = None) -> l
     for source in sources:
         if source.startswith(COLLECTION):
             chunks += _indexed(source.removeprefix(COLLECTION), settings or Settings())
+    _require_enough(chunks, "")
+    return chunks
+
+
+def held_back(chunks: Sequence[Chunk], measured: AbstractSet[str]) -> list[Chunk]:
+    """``chunks`` without those whose text is in ``measured``, wherever it stands.
+
+    Raises:
+        NothingToCalibrateOn: there are fewer chunks left than a prompt holds.
+    """
+    left = [chunk for chunk in chunks if chunk.text not in measured]
+    _require_enough(left, " beside those that answer golden questions of the gate")
+    return left
+
+
+def _require_enough(chunks: Sequence[Chunk], beside: str) -> None:
     if len(chunks) < CONTEXTS[1]:
         raise NothingToCalibrateOn(
-            f"the calibration sources hold {len(chunks)} chunks of code; {CONTEXTS[1]} are needed",
+            f"the calibration sources hold {len(chunks)} chunks of code{beside}; {CONTEXTS[1]} are needed",
             "name larger source trees in calibration.sources",
         )
-    return chunks
 
 
 def _indexed(collection: str, settings: Settings) -> list[Chunk]:
@@ -193,6 +209,6 @@ def comparison_texts(chunks: Sequence[Chunk], count: int, seed: int) -> list[str
 
 
 __all__ = [
-    "NothingToCalibrateOn", "calibration_sequences", "chunks_digest", "comparison_texts", "serving_prompts",
-    "source_chunks",
+    "NothingToCalibrateOn", "calibration_sequences", "chunks_digest", "comparison_texts", "held_back",
+    "serving_prompts", "source_chunks",
 ]  # fmt: skip

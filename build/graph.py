@@ -5,7 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from slipstream.build.calibration import calibration_sequences, chunks_digest, comparison_texts, source_chunks
+from slipstream.build.calibration import (
+    calibration_sequences,
+    chunks_digest,
+    comparison_texts,
+    held_back,
+    source_chunks,
+)
 from slipstream.build.checkpoint import write_tokenizer
 from slipstream.build.draft.stages import draft_names, draft_stages
 from slipstream.build.embedder import export_embedder
@@ -148,8 +154,9 @@ def _quantizing(
 ) -> Stage:
     engine = engine_of(recipe, resolved)
     calibrated = quantization.is_calibrated
-    known = resolved.material.golden if resolved.material is not None else None
-    golden = known.asked("calibration") if known is not None else ()
+    material = resolved.material
+    golden = material.golden.asked("calibration") if material is not None and material.golden is not None else ()
+    chunks = held_back(resolved.chunks, material.answers) if calibrated and material is not None else resolved.chunks
 
     def work(outputs: Outputs, out: Path, progress: Progress) -> dict[str, Any]:
         merged = outputs["merge"].folder
@@ -157,13 +164,13 @@ def _quantizing(
         if calibrated:
             progress(0.0, "calibration text")
             tokenizer = ChatTokenizer(merged / "tokenizer")
-            sequences = calibration_sequences(resolved.chunks, tokenizer, recipe.calibration, golden)
+            sequences = calibration_sequences(chunks, tokenizer, recipe.calibration, golden)
         exported = outputs["reference"].folder if "reference" in after else None
         facts = engine.quantize(merged / "checkpoint", quantization.spec, sequences, out, progress, exported)
         return {"quantized": facts, "calibration_sha256": digest_of(sequences) if calibrated else None}
 
     sources = {
-        "sources": chunks_digest(resolved.chunks),
+        "sources": chunks_digest(chunks),
         "golden": [question.model_dump(mode="json") for question in golden],
         "prompt": PROMPT.digest,
     }

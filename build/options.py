@@ -49,7 +49,8 @@ class Calibration(Section):
     """Real text from ``sources``: activations are observed on it, and the embedder is compared on it.
 
     ``sequences`` prompts of at most ``tokens`` tokens each, chosen by ``seed``; the share ``plain`` of them is code as
-    it stands in its files. A target may observe fewer of them and then says so in the manifest.
+    it stands in its files. Chunks that answer golden questions of the gate are left out. A target may observe fewer
+    sequences and then says so in the manifest.
     """
 
     sources: list[str] = Field(default=["pkg:fastapi", "pkg:starlette"], min_length=1)

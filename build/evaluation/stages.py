@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from slipstream.build.calibration import chunks_digest, serving_prompts, source_chunks
+from slipstream.build.calibration import chunks_digest, serving_prompts
 from slipstream.build.evaluation.golden import (
     answers_stage,
     baseline_stage,
@@ -18,10 +18,10 @@ from slipstream.build.evaluation.quality import quality
 from slipstream.build.evaluation.speed import OUTPUT_TOKENS, Speed, measure, prompts_needed
 from slipstream.build.evaluation.texts import HeldOut, held_out
 from slipstream.build.golden.judge import Judge, judge_of
-from slipstream.build.golden.questions import GoldenSet, check_spans, load_golden
+from slipstream.build.golden.questions import GoldenSet, answering, check_spans, chunks_by_path, load_golden
 from slipstream.build.options import EvaluationOptions
 from slipstream.build.recipe import Recipe
-from slipstream.build.stages import Outputs, Stage, code_digests, library_versions
+from slipstream.build.stages import Outputs, Stage, code_digests, library_versions, package_digest
 from slipstream.engines.host import probe_host
 from slipstream.engines.protocols import Progress, Runtime, RuntimeOptions
 from slipstream.engines.registry import runtime, target
@@ -38,7 +38,8 @@ _AROUND_TOKENS = 256
 class Material:
     """What an engine is measured on: held-out text, and golden questions over sources with that digest; and by whom.
 
-    In ``kept_dir`` a judge that goes away leaves what it said.
+    In ``kept_dir`` a judge that goes away leaves what it said. ``answers`` are the texts of the chunks that answer at
+    the gate: nothing is calibrated on them.
     """
 
     texts: HeldOut
@@ -46,6 +47,7 @@ class Material:
     golden_sources_sha256: str
     judge: Judge | None
     kept_dir: Path
+    answers: frozenset[str] = frozenset()
 
 
 def read_material(recipe: Recipe, calibrated: Sequence[Chunk], settings: Settings) -> Material | None:
@@ -66,8 +68,8 @@ def read_material(recipe: Recipe, calibrated: Sequence[Chunk], settings: Setting
     golden = load_golden(options.golden)
     check_spans(golden)
     same = list(golden.sources) == recipe.calibration.sources
-    chunks = calibrated if same else source_chunks(golden.sources)
-    return Material(texts, golden, chunks_digest(chunks), judge, kept_dir)
+    chunks = calibrated if same else [chunk for file in chunks_by_path(golden.sources).values() for chunk in file]
+    return Material(texts, golden, chunks_digest(chunks), judge, kept_dir, answering(golden, chunks))
 
 
 def evaluation_names(recipe: Recipe, settings: Settings) -> tuple[str, ...]:
@@ -131,7 +133,10 @@ def _speed(recipe: Recipe, chunks: Sequence[Chunk]) -> Stage:
         "output_tokens": OUTPUT_TOKENS,
         "host": {"cpu": host.cpu_model, "cores": len(os.sched_getaffinity(0))},
         "libraries": library_versions("openvino-genai"),
-        "code": code_digests("build.evaluation.speed", "build.calibration"),
+        "code": {
+            **code_digests("build.evaluation.speed", "build.calibration"),
+            "engines": package_digest(f"engines.{recipe.target}"),
+        },
     }
     return Stage("speed", inputs, work, after=("merge", "compile"))
 

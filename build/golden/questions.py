@@ -6,6 +6,7 @@ the two it is for.
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -133,6 +134,8 @@ def load_golden(reference: str) -> GoldenSet:
     try:
         if sample != reference and sample not in shipped_sets():
             raise FileNotFoundError
+        if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe could wait for ever
+            raise GoldenInvalid(f"{path} is no file", "a golden set is a YAML file in UTF-8")
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError):
         names = ", ".join(SAMPLE + name for name in shipped_sets())
@@ -186,7 +189,7 @@ def check_spans(golden: GoldenSet) -> None:
         GoldenOutdated: lines that are not there, or that the index calls something else; names all of them.
         SourceNotFound: a source names nothing.
     """
-    chunks = _chunks_by_path(golden.sources)
+    chunks = chunks_by_path(golden.sources)
     moved = [
         f"{one.id}: {span.path}:{span.line_start}-{span.line_end} is not {span.symbol or 'without a symbol'}"
         for one in golden.questions
@@ -201,17 +204,33 @@ def check_spans(golden: GoldenSet) -> None:
         )
 
 
-def _chunks_by_path(sources: tuple[str, ...]) -> dict[str, list[Chunk]]:
+def chunks_by_path(sources: Sequence[str]) -> dict[str, list[Chunk]]:
+    """What an index of ``sources`` holds, in order.
+
+    Raises:
+        SourceNotFound: a source names nothing.
+    """
     files = walk([resolve_root(source) for source in sources])
     return {file.path: list(chunk_file(file.path, file.absolute.read_bytes(), file.repo)) for file in files}
 
 
+def answering(golden: GoldenSet, chunks: Iterable[Chunk]) -> frozenset[str]:
+    """The texts of those ``chunks`` of the set's sources that hold a line which answers a question of the gate."""
+    spans: dict[str, list[GoldSpan]] = {}
+    for span in (span for one in golden.asked("gate") for span in one.answers):
+        spans.setdefault(span.path, []).append(span)
+    return frozenset(chunk.text for chunk in chunks if any(_overlap(chunk, span) for span in spans.get(chunk.path, ())))
+
+
 def _is_of(chunk: Chunk, span: GoldSpan) -> bool:
-    is_before_end = chunk.line_start <= span.line_end
-    return is_before_end and span.line_start <= chunk.line_end and chunk.symbol == span.symbol
+    return _overlap(chunk, span) and chunk.symbol == span.symbol
+
+
+def _overlap(chunk: Chunk, span: GoldSpan) -> bool:
+    return chunk.line_start <= span.line_end and span.line_start <= chunk.line_end
 
 
 __all__ = [
     "GoldSpan", "GoldenInvalid", "GoldenNotFound", "GoldenOutdated", "GoldenQuestion", "GoldenSet", "Use",
-    "check_spans", "load_golden", "parse_golden", "shipped_sets",
+    "answering", "check_spans", "chunks_by_path", "load_golden", "parse_golden", "shipped_sets",
 ]  # fmt: skip

@@ -1,10 +1,17 @@
 """Calibration text: of what it is made, that it is repeatable, and where indexed collections come in."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from slipstream.build.calibration import calibration_sequences, serving_prompts, source_chunks
+from slipstream.build.calibration import (
+    NothingToCalibrateOn,
+    calibration_sequences,
+    held_back,
+    serving_prompts,
+    source_chunks,
+)
 from slipstream.build.checkpoint import write_tokenizer
 from slipstream.build.golden.questions import GoldenQuestion, GoldSpan
 from slipstream.build.options import Calibration
@@ -91,3 +98,14 @@ def test_an_indexed_collection_is_a_source(tmp_path: Path) -> None:
     assert places == sorted(places)
     with pytest.raises(CollectionNotFound):
         source_chunks(["collection:nowhere"], settings)
+
+
+def test_what_is_measured_on_is_held_back_wherever_it_stands(chunks: list[Chunk]) -> None:
+    moved = replace(chunks[3], path="vendored/copy.py", line_start=900)
+    left = held_back([*chunks, moved], {chunks[3].text})
+    assert left == [chunk for chunk in chunks if chunk is not chunks[3]]
+
+
+def test_too_little_besides_what_is_measured_on_is_told(chunks: list[Chunk]) -> None:
+    with pytest.raises(NothingToCalibrateOn, match="hold 2 chunks of code beside those that answer golden questions"):
+        held_back(chunks, {chunk.text for chunk in chunks[2:]})

@@ -1,5 +1,7 @@
 """Golden sets: what is refused, and that the one that ships is about what is installed."""
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ from slipstream.build.golden.questions import (
     GoldenNotFound,
     GoldenOutdated,
     GoldenSet,
+    answering,
     check_spans,
+    chunks_by_path,
     load_golden,
     parse_golden,
     shipped_sets,
@@ -88,6 +92,29 @@ class TestARefusal:
         path.write_bytes(b"\xff\xfe\x00")
         with pytest.raises(GoldenInvalid, match="cannot be read"):
             load_golden(str(path))
+
+    def test_of_a_pipe_does_not_wait_for_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "golden.yaml"
+        os.mkfifo(path)
+        threading.Thread(target=path.write_text, args=("",), daemon=True).start()  # for a reader that would wait
+        with pytest.raises(GoldenInvalid, match="is no file"):
+            load_golden(str(path))
+
+
+class TestWhatAnswersAtTheGate:
+    def test_is_every_chunk_with_a_line_of_it_and_nothing_of_other_files(self, tmp_path: Path) -> None:
+        for name in ("cart", "wagon"):
+            body = "\n\n\n".join(f"def {name}_{number}():\n    step({number})" for number in range(4))
+            (tmp_path / f"{name}.py").write_text(body + "\n", encoding="utf-8")
+        asked = [
+            "{id: a, use: gate, question: A, answers: [{path: cart.py, line_start: 2, line_end: 5, symbol: cart_0}]}",
+            "{id: b, use: gate, question: B}",
+            "{id: c, use: calibration, question: C, answers: [{path: cart.py, line_start: 9, line_end: 9, symbol: d}]}",
+        ]
+        golden = parse_golden(f"sources: ['{tmp_path}']\nquestions: [{', '.join(asked)}]", "mine.yaml")
+        chunks = [chunk for file in chunks_by_path(golden.sources).values() for chunk in file]
+        found = [chunk.symbol for chunk in chunks if chunk.text in answering(golden, chunks)]
+        assert found == ["cart_0", "cart_1"]
 
 
 class TestTheSetThatShips:
