@@ -87,8 +87,8 @@ def distil(
     torch.manual_seed(options.seed)
     teacher: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, local_files_only=True)
     teacher = teacher.eval().requires_grad_(False)
-    # No dropout: a resumed run would draw it anew, and the draft is to say what the model says, not to generalize.
-    draft: Any = cut_layers(teacher, options.layers).eval()
+    draft: Any = cut_layers(teacher, options.layers)
+    draft.eval()  # no dropout: a resumed run would draw it anew, and the draft is to say what the model says, no more
     tokenizers: Any = AutoTokenizer
     tokenizer = tokenizers.from_pretrained(checkpoint, local_files_only=True)
     draft.save_pretrained(out)
@@ -156,7 +156,7 @@ class _Course:
         said = torch.log_softmax(self._draft(input_ids=ids).logits[0, :-1].float(), dim=-1)
         each = torch.nn.functional.kl_div(said, wanted, reduction="none", log_target=True).sum(dim=-1)
         begin = len(lesson.prompt_ids) - 1  # the prompt's last token has the answer's first behind it
-        return each[:begin].sum() / max(1, begin), each[begin:].mean()
+        return each[:begin].mean(), each[begin:].mean()
 
     def _save(self, state: Path) -> None:
         import torch
@@ -175,8 +175,6 @@ class _Course:
 
     def resume(self, state: Path) -> int:
         """Go on from ``state`` if it is of a run like this one; returns the steps that are done."""
-        from pickle import UnpicklingError
-
         import torch
 
         if not state.is_file():
@@ -184,8 +182,8 @@ class _Course:
         try:
             kept = torch.load(state, weights_only=True)
             identity = kept["identity"]
-        except (UnpicklingError, RuntimeError, OSError, ValueError, TypeError, EOFError, LookupError):
-            return 0  # half a file; a new run is right whatever it held
+        except Exception:  # half a file, of which the library says so in many ways; a new run is right whatever it held
+            return 0
         if identity != self._identity:
             return 0
         self._layers.load_state_dict(kept["layers"])
