@@ -18,6 +18,7 @@ from slipstream.engines.tensorrt_llm.planning.quantization import (
     SCHEMES,
     UnsupportedQuantization,
     check_quantization,
+    scales_cache,
     scheme_of,
 )
 from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape
@@ -159,7 +160,7 @@ def footprint(options: TensorRtLlmOptions, spec: QuantizationSpec, shape: ModelS
         weights=weight_bytes(options, spec, shape),
         activations=activation_bytes(options, spec, shape),
         buffers=buffer_bytes(options, shape),
-        kv_per_token=kv_bytes_per_token(options, shape),
+        kv_per_token=kv_bytes_per_token(options, spec, shape),
     )
 
 
@@ -174,15 +175,15 @@ def weight_bytes(options: TensorRtLlmOptions, spec: QuantizationSpec, shape: Mod
     linears = sum(scheme.bytes_of(linear.on_one_of(gpus), spec.group_size) for linear in shape.linears())
     copies = 1 if shape.tie_word_embeddings and options.mode == "llmapi" else 2
     vocabulary = copies * 2 * shape.hidden_size * -(-shape.vocab_size // gpus)
-    return int(linears) + vocabulary + 2 * shape.plain_weights
+    return int(linears) + vocabulary + 2 * (shape.plain_weights + -(-shape.twice_stored_weights // gpus))
 
 
-def kv_bytes_per_token(options: TensorRtLlmOptions, shape: ModelShape) -> int:
+def kv_bytes_per_token(options: TensorRtLlmOptions, spec: QuantizationSpec, shape: ModelShape) -> int:
     """Layers × KV heads × head size × 2 × bytes; KV heads are shared by the GPUs, a latent cache is on each of them.
 
     Source: NVIDIA's memory reference page, section "KV cache tensor"; GQA: arXiv:2305.13245.
     """
-    size = 1 if options.kv_cache.dtype == "fp8" else 2
+    size = 1 if options.kv_cache.dtype == "fp8" and scales_cache(options.mode, spec) else 2
     if shape.kv_lora_rank is not None:
         return size * shape.kv_values_per_token
     on_one = -(-shape.num_key_value_heads // options.tensor_parallel)

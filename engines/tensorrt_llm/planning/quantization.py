@@ -153,9 +153,16 @@ def _check_card(scheme: Scheme, options: TensorRtLlmOptions) -> None:
             )
 
 
+def scales_cache(mode: Mode, spec: QuantizationSpec) -> bool:
+    """Whether a model of ``spec`` has an FP8 cache where the options say so; it keeps one of 16 bits otherwise.
+
+    An engine's needs scales that ModelOpt calibrates with the weights; the LLM class takes 1.0.
+    """
+    return mode == "llmapi" or spec.method in {"awq", "fp8"}
+
+
 def _check_cache(spec: QuantizationSpec, options: TensorRtLlmOptions) -> None:
-    """An engine's FP8 cache needs scales that ModelOpt calibrates with the weights; the LLM class takes 1.0."""
-    if options.mode == "engine" and options.kv_cache.dtype == "fp8" and spec.method not in {"awq", "fp8"}:
+    if options.kv_cache.dtype == "fp8" and not scales_cache(options.mode, spec):
         raise UnsupportedQuantization(
             f"an engine with quantization.method {spec.method} gets no scales for an FP8 KV cache",
             "set kv_cache.dtype: auto, or quantization.method: awq or fp8",
@@ -236,5 +243,5 @@ def _check_shards(spec: QuantizationSpec, gpus: int, shape: ModelShape) -> None:
 
 __all__ = [
     "SCHEMES", "Scheme", "UnsupportedQuantization", "check_draft", "check_format", "check_quantization", "check_width",
-    "scheme_of",
+    "scales_cache", "scheme_of",
 ]  # fmt: skip

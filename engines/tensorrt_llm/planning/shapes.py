@@ -129,6 +129,15 @@ class ModelShape(BaseModel):
         )
         return norms + biases + routers
 
+    @property
+    def twice_stored_weights(self) -> int:
+        """Those of ``attention.kv_b`` that make keys: latent attention holds them as they are, and transposed.
+
+        The query is multiplied by the latter while decoding (arXiv:2405.04434, section 2.1.2); ``k_b_proj_trans`` is
+        what TensorRT-LLM calls them.
+        """
+        return self.num_hidden_layers * self.num_attention_heads * (self.kv_lora_rank or 0) * self.qk_nope_head_dim
+
     def _attention(self) -> Iterator[Linear]:
         layers, heads = self.num_hidden_layers, self.num_attention_heads
         if self.kv_lora_rank is None:

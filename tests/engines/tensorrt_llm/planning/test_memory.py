@@ -19,6 +19,7 @@ from slipstream.engines.tensorrt_llm.planning.memory import (
 from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape, known_shape
 
 AWQ = QuantizationSpec(method="awq", group_size=128, symmetric=True)
+GPTQ = QuantizationSpec(method="gptq", group_size=128, symmetric=True)
 FP8 = QuantizationSpec(method="fp8")
 PLAIN = QuantizationSpec(method="none")
 
@@ -74,6 +75,17 @@ def test_weights_are_the_size_of_the_engine(spec: QuantizationSpec, of: ModelSha
     assert weight_bytes(options(), spec, of) / MIB == pytest.approx(printed_mib, rel=0.006)
 
 
+def test_latent_attention_holds_the_weights_of_its_keys_twice() -> None:
+    stored = 15_706_484_224 + 27 * 16 * 512 * 128  # the published count, and `k_b_proj_trans` of 27 layers
+    assert weight_bytes(options(), PLAIN, LATENT) == 2 * stored
+    assert LLAMA.twice_stored_weights == 0
+
+
+def test_the_embedding_and_the_head_are_shared_by_the_gpus() -> None:
+    whole, half = (weight_bytes(options(tensor_parallel=gpus), PLAIN, LLAMA) for gpus in (1, 2))
+    assert whole - half == pytest.approx((whole - 2 * LLAMA.plain_weights) / 2)
+
+
 def test_four_bits_are_counted_with_their_scales() -> None:
     bytes_per_weight = weight_bytes(options(), AWQ, LLAMA) - weight_bytes(options(), PLAIN, LLAMA)
     linears = sum(linear.inputs * linear.outputs * linear.count for linear in LLAMA.linears())
@@ -93,7 +105,39 @@ def test_four_bits_are_counted_with_their_scales() -> None:
     ],
 )
 def test_a_token_takes_this_much_of_the_cache(of: ModelShape, fields: dict[str, Any], expected: int) -> None:
-    assert footprint(options(**fields), PLAIN, of).kv_per_token == expected
+    assert footprint(options(**fields), AWQ, of).kv_per_token == expected
+
+
+@pytest.mark.parametrize(("mode", "of_draft"), [("engine", 12_288), ("llmapi", 6_144)])
+def test_a_draft_engine_keeps_its_cache_in_sixteen_bits(mode: str, of_draft: int) -> None:
+    """It is converted and not calibrated, so it has no scales for another."""
+    plan = plan_memory(options(mode=mode, kv_cache={"dtype": "fp8"}), AWQ, LLAMA, SMALL)
+    assert plan.draft is not None
+    assert (plan.target.kv_per_token, plan.draft.kv_per_token) == (65_536, of_draft)
+
+
+def test_gptq_has_a_zero_point_beside_each_scale() -> None:
+    saved = weight_bytes(options(), PLAIN, LLAMA) - weight_bytes(options(), GPTQ, LLAMA)
+    linears = sum(linear.inputs * linear.outputs * linear.count for linear in LLAMA.linears())
+    assert saved == linears * (2 - 0.5 - 4 / 128)
+
+
+def test_every_draft_token_has_logits() -> None:
+    small: dict[str, Any] = {"max_batch_size": 512, "max_num_tokens": 512}
+    plain = activation_bytes(options(**small), PLAIN, SMALL)
+    speculative = {"method": "draft_target", "draft_model": "/d", "max_draft_len": 4}
+    assert activation_bytes(options(**small, speculative=speculative), PLAIN, SMALL) - plain == 2 * 512 * 4 * 151_936
+
+
+def test_gpus_that_talk_have_buffers_for_it() -> None:
+    alone, two = (plan_memory(options(tensor_parallel=gpus), AWQ, LLAMA).fixed for gpus in (1, 2))
+    assert two - alone == 342 * MIB
+
+
+def test_what_has_to_be_free_is_what_the_caches_share_of_it_needs() -> None:
+    cache = {"full_sequences": 4, "free_gpu_memory_fraction": 0.5}
+    plan = plan_memory(options(max_seq_len=9217, kv_cache=cache), AWQ, LLAMA)
+    assert plan.needed_kv_bytes == 4 * 9248 * 131_072 / 0.5  # 9,217 tokens are 289 blocks of 32
 
 
 def test_the_cache_holds_whole_blocks() -> None:
