@@ -2,6 +2,7 @@
 
 import json
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -53,7 +54,39 @@ def test_its_own_words_tell_why_it_failed(tmp_path: Path, interpreter: str) -> N
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_the_program_asks_for_what_the_container_converts() -> None:
-    compile(PROGRAM, "gptq", "exec")
-    for wanted in ("desc_act=False", "sym=True", 'format="gptq"', "bits=4"):
-        assert wanted in PROGRAM
+# Its interface as far as the program uses it; writes down what it was called with.
+GPTQMODEL = """\
+import json, pathlib
+class QuantizeConfig:
+    def __init__(self, **fields):
+        self.fields = fields
+class GPTQModel:
+    @classmethod
+    def load(cls, model_dir, config):
+        made = cls()
+        made.told = {"model": model_dir, "config": config.fields}
+        return made
+    def quantize(self, examples, batch_size):
+        self.told |= {"examples": examples, "batch_size": batch_size}
+    def save(self, out):
+        pathlib.Path(out).write_text(json.dumps(self.told))
+"""
+
+
+def test_the_program_asks_for_what_the_container_converts(tmp_path: Path) -> None:
+    (tmp_path / "gptqmodel.py").write_text(GPTQMODEL)
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "b.jsonl").write_text('{"text": "def f(): ..."}\n')
+    (texts / "a.jsonl").write_text('{"input_ids": [5, 6]}\n{"input_ids": [7]}\n')
+    words = [sys.executable, "-", "/model", str(texts), str(tmp_path / "told.json"), "64"]
+    subprocess.run(words, input=PROGRAM, text=True, check=True, env={"PYTHONPATH": str(tmp_path)})
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told["model"] == "/model"
+    assert (
+        told["config"].items()
+        >= {"bits": 4, "group_size": 64, "sym": True, "desc_act": False, "format": "gptq"}.items()
+    )
+    assert told["examples"] == [
+        {"input_ids": [5, 6], "attention_mask": [1, 1]}, {"input_ids": [7], "attention_mask": [1]}, "def f(): ...",
+    ]  # fmt: skip
