@@ -102,13 +102,13 @@ def check_times(scenario: Scenario, columns: Columns) -> Check:
     sent, end = columns.sent_s, columns.end_s
     gaps, owners = columns.gaps_s
     limits = scenario.timeouts
-    with np.errstate(invalid="ignore"):
-        fine = np.isfinite(columns.scheduled_s) & (sent >= columns.scheduled_s - _MOMENT_S) & (end >= sent)
-        fine &= end - sent <= limits.connect + limits.total + _UNWIND_S
-        fine[owners[~(gaps >= 0)]] = False
-        first = columns.chunk_s[columns.starts[columns.chunks > 0]]
-        last = columns.chunk_s[columns.starts[columns.chunks > 0] + columns.chunks[columns.chunks > 0] - 1]
-        fine[columns.chunks > 0] &= (first >= sent[columns.chunks > 0]) & (last <= end[columns.chunks > 0])
+    fine = np.isfinite(columns.scheduled_s) & (sent >= columns.scheduled_s - _MOMENT_S) & (end >= sent)
+    fine &= end - sent <= limits.connect + limits.total + _UNWIND_S
+    fine[owners[~(gaps >= 0)]] = False
+    has = columns.chunks > 0
+    first = columns.chunk_s[columns.starts[has]]
+    last = columns.chunk_s[columns.starts[has] + columns.chunks[has] - 1]
+    fine[has] &= (first >= sent[has]) & (last <= end[has])
     broken = int((~fine).sum())
     if not broken:
         return Check("times", "ok", "all times are in order", 0.0, 0.0)

@@ -87,6 +87,7 @@ def _xml(text: str) -> str:
     return _NO_XML.sub("\ufffd", text)
 
 
+@np.errstate(invalid="ignore")  # a time that is no number leaves its cell empty
 def write_csv(scenario: Scenario, samples: Iterable[Sample], stream: TextIO) -> None:
     """One row per request in the order in which they were due; times in milliseconds but those since the run's start.
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from slipstream.loadtest.checks import Check, check_run
 from slipstream.loadtest.columns import Columns
 from slipstream.loadtest.metrics import Metrics, measure
@@ -84,6 +86,7 @@ def judge(
     return judge_columns(scenario, Columns.of(samples, streamed=scenario.stream), planned_s, stopped_s)
 
 
+@np.errstate(invalid="ignore")  # times that are no numbers are what the check of times is for
 def judge_columns(
     scenario: Scenario, columns: Columns, planned_s: Sequence[float] | None = None, stopped_s: float | None = None
 ) -> Result:
