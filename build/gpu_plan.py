@@ -9,7 +9,8 @@ from slipstream.build.recipe import Recipe
 from slipstream.build.references import model_slug
 from slipstream.engines.tensorrt_llm.compiling.script import emit_script
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.planning.memory import MemoryPlan, require_fit
+from slipstream.engines.tensorrt_llm.planning.fit import require_fit
+from slipstream.engines.tensorrt_llm.planning.memory import MemoryPlan
 from slipstream.engines.tensorrt_llm.planning.quantization import check_draft, check_quantization
 from slipstream.engines.tensorrt_llm.planning.shapes import (
     ModelShape,

@@ -29,7 +29,8 @@ from slipstream.engines.tensorrt_llm.compiling.serving import served_engine
 from slipstream.engines.tensorrt_llm.contract import facts
 from slipstream.engines.tensorrt_llm.fingerprint import fingerprint_of, installed_release, require_gpus
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.planning.memory import MemoryPlan, require_fit
+from slipstream.engines.tensorrt_llm.planning.fit import require_fit
+from slipstream.engines.tensorrt_llm.planning.memory import MemoryPlan
 from slipstream.engines.tensorrt_llm.planning.quantization import (
     check_draft,
     check_format,
@@ -43,7 +44,7 @@ from slipstream.engines.tensorrt_llm.runtime.served import DRAFT, SERVING, TARGE
 
 _HOST = "host.json"
 _COPIED = {".safetensors", ".json", ".jinja", ".txt", ".model"}
-_LIBRARIES = ("nvidia-modelopt", "torch", "transformers")
+_LIBRARIES = ("nvidia-modelopt", "gptqmodel", "torch", "transformers")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 

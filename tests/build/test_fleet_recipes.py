@@ -9,7 +9,8 @@ from slipstream.engines.tensorrt_llm.compiling.script import build_steps, emit_s
 from slipstream.engines.tensorrt_llm.compiling.serving import served_engine
 from slipstream.engines.tensorrt_llm.contract import check_command, check_llm_args
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.planning.memory import plan_memory, require_fit
+from slipstream.engines.tensorrt_llm.planning.fit import require_fit
+from slipstream.engines.tensorrt_llm.planning.memory import plan_memory
 from slipstream.engines.tensorrt_llm.planning.quantization import check_quantization
 from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape, known_shape
 from slipstream.engines.tensorrt_llm.target import TensorRtLlmTarget

@@ -12,7 +12,7 @@ from slipstream.build.graph import stage_names
 from slipstream.build.pipeline import Pipeline
 from slipstream.build.recipe import RecipeInvalid, load_recipe, parse_recipe
 from slipstream.engines.registry import target
-from slipstream.engines.tensorrt_llm.planning.memory import DoesNotFit
+from slipstream.engines.tensorrt_llm.planning.fit import DoesNotFit
 from slipstream.engines.tensorrt_llm.planning.quantization import UnsupportedQuantization
 from slipstream.engines.tensorrt_llm.planning.shapes import ShapeUnknown
 from slipstream.settings import Settings

@@ -23,7 +23,8 @@ from slipstream.engines.tensorrt_llm.compiling.serving import serving_json
 from slipstream.engines.tensorrt_llm.compiling.steps import SERVING, VOCABULARY, Step, half_made
 from slipstream.engines.tensorrt_llm.contract import facts
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.planning.memory import MemoryPlan, require_fit
+from slipstream.engines.tensorrt_llm.planning.fit import require_fit
+from slipstream.engines.tensorrt_llm.planning.memory import MemoryPlan
 from slipstream.engines.tensorrt_llm.planning.quantization import check_draft, check_quantization
 from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape
 from slipstream.engines.tensorrt_llm.runtime.served import DRAFT, TARGET
@@ -73,7 +74,11 @@ def emit_script(
     """
     steps = build_steps(options, spec, shape, draft, work)
     plan = require_fit(options, spec, shape, draft)
-    parts = [*_header(title, options, plan, work), *_preflight(options, plan, work)]
+    parts = [
+        *_header(title, options, plan, work),
+        *_preflight(options, plan, work),
+        *_inputs(options, spec, plan, work),
+    ]
     for step in steps:
         parts += ["", *step.lines()]
     engine = work / "engine"
@@ -88,9 +93,6 @@ def _quantizing(
     if options.mode == "llmapi":
         if spec.method == "none":
             yield Step("take the 16-bit checkpoint", _copy(merged, part), quantized)
-        else:  # quantize.py of 1.2.1 writes no Hugging Face checkpoint; ModelOpt on a CPU does, in `slipstream build`
-            said = f"{quantized} is missing: copy it from the quantize stage of `slipstream build`"
-            yield Step("find the quantized checkpoint", ["fail", said], quantized)
     elif spec.method in {"awq", "fp8"}:
         command = commands.quantize(options, spec, merged, texts, part)
         yield Step(f"quantize ({spec.method}), unless slipstream build did", command, quantized)
@@ -186,7 +188,7 @@ def _preflight(options: TensorRtLlmOptions, plan: MemoryPlan, work: PurePath) ->
     yield "set -euo pipefail"
     yield "step() { printf '\\n== %s\\n' \"$1\"; }"
     yield "fail() { printf '%s\\n' \"$1\" >&2; exit 2; }"
-    folders = " ".join(shlex.quote(str(work / name)) for name in ("quantized", "converted", "engine"))
+    folders = " ".join(_quoted(work / name) for name in ("quantized", "converted", "engine"))
     yield f"mkdir -p -- {folders}"
     yield "step 'look at what is here'"
     yield "release=$(python3 -c 'import importlib.metadata as m; print(m.version(\"tensorrt_llm\"))')"
@@ -198,8 +200,27 @@ def _preflight(options: TensorRtLlmOptions, plan: MemoryPlan, work: PurePath) ->
     yield f'  fail "{options.tensor_parallel} GPUs are needed"'
     yield f"memory=$({query}=memory.total | sort -n | sed -n 1p)"
     yield f'[ "$memory" -ge {needed_mib} ] || fail "$memory MiB are less than the {needed_mib} MiB that are needed"'
-    merged = shlex.quote(str(work / "merged" / "config.json"))
-    yield f"[ -f {merged} ] || fail 'the merged checkpoint is missing'"
+
+
+def _inputs(options: TensorRtLlmOptions, spec: QuantizationSpec, plan: MemoryPlan, work: PurePath) -> Iterator[str]:
+    """What the steps read, looked for before the first of them, which may take an hour."""
+    merged, draft, texts = (work / name for name in ("merged", "draft-model", "calibration"))
+    quantized = work / "quantized"
+    yield f"[ -f {_quoted(merged / 'config.json')} ] || fail 'the merged checkpoint is missing'"
+    if plan.draft is not None:
+        yield f"[ -e {_quoted(quantized / DRAFT)} ] || [ -f {_quoted(draft / 'config.json')} ] ||"
+        yield f"  fail {_quoted(draft)}' is missing: the checkpoint of the draft'"
+    if options.mode == "llmapi" and spec.method != "none":
+        # quantize.py of 1.2.1 writes no Hugging Face checkpoint; ModelOpt on a CPU does.
+        yield f"[ -e {_quoted(quantized / TARGET)} ] ||"
+        yield f"  fail {_quoted(quantized / TARGET)}' is missing: copy it from the quantize stage of slipstream build'"
+    elif spec.method != "none":
+        yield f"[ -e {_quoted(quantized / TARGET)} ] || ls {_quoted(texts)}/*.jsonl >/dev/null 2>&1 ||"
+        yield f"""  fail {_quoted(texts)}'/*.jsonl is missing: a line is {{"text": "what it will serve"}}'"""
+
+
+def _quoted(path: PurePath) -> str:
+    return shlex.quote(str(path))
 
 
 def _one_line(text: str) -> str:

@@ -17,7 +17,8 @@ from slipstream.engines.protocols import HostMismatch, QuantizationSpec
 from slipstream.engines.tensorrt_llm.compiling.building import BuildFailed
 from slipstream.engines.tensorrt_llm.contract import ContractViolation, check_command
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.planning.memory import DoesNotFit, plan_memory
+from slipstream.engines.tensorrt_llm.planning.fit import DoesNotFit
+from slipstream.engines.tensorrt_llm.planning.memory import plan_memory
 from slipstream.engines.tensorrt_llm.planning.quantization import UnsupportedQuantization
 from slipstream.engines.tensorrt_llm.planning.shapes import read_shape
 from slipstream.engines.tensorrt_llm.planning.vocabulary import VocabularyMismatch, require_same_vocabulary
@@ -110,6 +111,10 @@ def quantize(by: TensorRtLlmTarget, checkpoint: Path, out: Path, spec: Quantizat
 def compiled(by: TensorRtLlmTarget, quantized: Path, out: Path) -> dict[str, Any]:
     out.mkdir()
     return dict(by.compile(quantized, out, lambda share, doing: None).fingerprint)
+
+
+def test_every_library_that_shapes_a_checkpoint_is_told() -> None:
+    assert set(target().versions()) == {"nvidia-modelopt", "gptqmodel", "torch", "transformers", "tensorrt_llm"}
 
 
 def test_awq_goes_from_checkpoint_to_engine(checkpoint: Path, tmp_path: Path, programs: Programs) -> None:

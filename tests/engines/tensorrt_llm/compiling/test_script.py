@@ -15,7 +15,8 @@ from slipstream.engines.protocols import QuantizationSpec
 from slipstream.engines.tensorrt_llm.compiling.script import emit_script
 from slipstream.engines.tensorrt_llm.contract import check_command
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
-from slipstream.engines.tensorrt_llm.planning.memory import DoesNotFit, plan_memory
+from slipstream.engines.tensorrt_llm.planning.fit import DoesNotFit
+from slipstream.engines.tensorrt_llm.planning.memory import plan_memory
 from slipstream.engines.tensorrt_llm.planning.quantization import UnsupportedQuantization
 from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape, known_shape
 from slipstream.engines.tensorrt_llm.runtime.served import ServedEngine
@@ -80,6 +81,9 @@ class Container:
         (self.work / "merged" / "generation_config.json").write_text('{"eos_token_id": [2, 3]}')
         for name in ("merged", "draft-model"):
             self.write_tokenizer(name, {"a": 0, "b": 1})
+        (self.work / "draft-model" / "config.json").write_text("{}")
+        (self.work / "calibration").mkdir()
+        (self.work / "calibration" / "texts.jsonl").write_text('{"text": "def f(): ..."}\n')
         for name in ("trtllm-build", "nvidia-smi", "python3"):
             program = self._bin / name
             program.write_text(STAND_IN.format(python=sys.executable, log=str(self._log)))
@@ -251,7 +255,7 @@ def test_mode_llmapi_quantizes_nothing_either(container: Container) -> None:
     script = emit(container, options(mode="llmapi"), AWQ, shape())
     done = container.run(script)
     assert done.returncode == 2
-    assert "copy it from the quantize stage of `slipstream build`" in done.stderr
+    assert "copy it from the quantize stage of slipstream build" in done.stderr
     shutil.copytree(container.work / "merged", container.work / "quantized" / "target")
     (container.work / "quantized" / "target" / "hf_quant_config.json").write_text("{}")
     assert container.run(script).returncode == 0
@@ -281,6 +285,34 @@ def test_a_missing_checkpoint_is_told(container: Container) -> None:
     (container.work / "merged" / "config.json").unlink()
     done = container.run(emit(container, options(), AWQ, shape()))
     assert (done.returncode, done.stderr) == (2, "the merged checkpoint is missing\n")
+
+
+@pytest.mark.parametrize(
+    ("missing", "spec", "said"),
+    [
+        ("calibration/texts.jsonl", AWQ, 'calibration/*.jsonl is missing: a line is {"text": "what it will serve"}\n'),
+        ("calibration/texts.jsonl", GPTQ, 'calibration/*.jsonl is missing: a line is {"text": "what it will serve"}\n'),
+        ("draft-model/config.json", PLAIN, "draft-model is missing: the checkpoint of the draft\n"),
+    ],
+)
+def test_what_a_step_would_miss_an_hour_later_is_told_at_once(
+    container: Container, missing: str, spec: QuantizationSpec, said: str
+) -> None:
+    (container.work / missing).unlink()
+    speculative = {"method": "draft_target", "draft_model": "hf:o/n"}
+    script = emit(container, options(speculative=speculative), spec, QWEN, DRAFT)
+    done = container.run(script)
+    assert done.returncode == 2
+    assert done.stderr.endswith(said)
+    assert container.commands() == []
+    container.put_quantized("target")  # and where it is there already, nothing is missed
+    container.put_quantized("draft")
+    assert container.run(script).returncode == 0
+
+
+def test_sixteen_bits_need_no_calibration(container: Container) -> None:
+    shutil.rmtree(container.work / "calibration")
+    assert container.run(emit(container, options(), PLAIN, shape())).returncode == 0
 
 
 def test_nothing_of_a_recipe_is_ever_a_command(container: Container, tmp_path: Path) -> None:

@@ -6,14 +6,13 @@ import pytest
 
 from slipstream.engines.protocols import QuantizationSpec
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
+from slipstream.engines.tensorrt_llm.planning.fit import DoesNotFit, require_fit
 from slipstream.engines.tensorrt_llm.planning.memory import (
     MIB,
-    DoesNotFit,
     activation_bytes,
     buffer_bytes,
     footprint,
     plan_memory,
-    require_fit,
     weight_bytes,
 )
 from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape, known_shape
