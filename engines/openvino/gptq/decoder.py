@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipstream import InputError
+from slipstream.engines.openvino.gptq.memory import keeping_freed_memory
 from slipstream.engines.openvino.gptq.rounding import Rounded, round_matrix
 from slipstream.engines.protocols import Progress, QuantizationSpec
 
@@ -50,7 +51,7 @@ def round_decoder(
     decoder = model.get_decoder()
     require_known(decoder)
     found: dict[str, Rounded] = {}
-    with torch.inference_mode(), _fast_products():
+    with torch.inference_mode(), _fast_products(), keeping_freed_memory():
         stream = _Stream.of(model, calibration)
         exact, rounded = stream.hidden, stream.hidden.clone()
         for number, layer in enumerate(decoder.layers):
