@@ -69,6 +69,8 @@ def test_a_judge_that_goes_away_is_not_asked_again_for_what_it_said(home: Home) 
         stage = judge_stage(Judge(judge.url, "tiny-judge", ""), home.kept)
         facts = home.run(stage).facts
     assert set(facts["means"]) >= {"faithfulness", "answer_relevancy"}
+    assert any("It adds [1]." in asked for asked in judge.prompts)
+    assert not any("adds a thing to it" in asked for asked in judge.prompts)  # what the merged model said
     assert home.cache.run(stage, home.outputs, silent)[1] == "cached"
     home.cache.discard(home.run(stage))
     assert home.run(stage).facts == facts  # nobody listens there any more: read from what was kept

@@ -36,6 +36,15 @@ def test_numbers_by_hand() -> None:
     assert found.top_agreement == 0
 
 
+def test_divergence_is_of_the_model_from_its_reference_and_not_the_other_way() -> None:
+    model, reference = Constant(0.8, 0.2), Constant(0.5, 0.5)
+    there = 0.5 * log(0.5 / 0.8) + 0.5 * log(0.5 / 0.2)
+    back = 0.8 * log(0.8 / 0.5) + 0.2 * log(0.2 / 0.5)
+    assert compare(model, reference, [[0, 1, 1]], silent).kl == pytest.approx(there, rel=1e-5)
+    assert compare(reference, model, [[0, 1, 1]], silent).kl == pytest.approx(back, rel=1e-5)
+    assert there != pytest.approx(back, rel=0.05)
+
+
 def test_a_model_does_not_differ_from_itself() -> None:
     model = Constant(0.1, 0.7, 0.2)
     found = compare(model, model, [[0, 1, 2, 1]], silent)

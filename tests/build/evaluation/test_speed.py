@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from slipstream.build.evaluation import speed
-from slipstream.build.evaluation.speed import STREAMS, EngineSilent, measure, prompts_needed, run_batch
+from slipstream.build.evaluation.speed import STREAMS, EngineSilent, Rates, measure, prompts_needed, run_batch
 from slipstream.engines.protocols import Emit, GenerationRequest, RuntimeMetrics, TokenDelta
 
 PROMPTS = [[number, 1, 2] for number in range(prompts_needed())]
@@ -67,6 +67,12 @@ def test_engines_take_turns_and_no_prompt_comes_twice() -> None:
     assert found["a"].alone.streams == 1
     assert found["a"].loaded.streams == STREAMS
     assert found["a"].loaded.output > found["a"].alone.output
+
+
+def test_a_number_is_the_median_of_its_rounds_and_its_spread_is_from_the_lowest_to_the_highest() -> None:
+    found = speed._summary(8, [Rates(100, 10, 0.3), Rates(90, 12, 0.1), Rates(130, 11, 0.2)])
+    assert (found.output, found.output_spread) == (100, pytest.approx(0.4))
+    assert (found.decode, found.decode_spread, found.ttft_s) == (11, pytest.approx(2 / 11), 0.2)
 
 
 def test_an_engine_that_fails_is_named_with_its_error() -> None:

@@ -3,9 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from slipstream.build.evaluation.comparison import Candidate, Comparison, comparison_lines
 from slipstream.build.evaluation.record import Evaluation, MeasuredOn
+from slipstream.build.evaluation.speed import Measured, Speed
 from slipstream.build.evaluation.table import evaluation_lines
-from slipstream.build.gates import Gates, Measured, check
+from slipstream.build.gates import Gates, check
+from slipstream.build.gates import Measured as Gated
+from slipstream.build.took import Took
 
 GATES = Gates(
     max_perplexity_rise=0.05, max_kl=0.1, min_golden_pass_rate=0.4, min_citation_validity=1.0, max_length_change=0.1
@@ -37,7 +41,7 @@ def evaluation(golden: dict[str, Any] | None = GOLDEN, judge: dict[str, Any] | N
             "loaded": {"streams": 8, "output": 305.6},
             "peak_memory_bytes": 400_000_000,
         },
-        gates=check(GATES, Measured(found["rise"], found["kl"], 0.5, 0.9, -0.1)),
+        gates=check(GATES, Gated(found["rise"], found["kl"], 0.5, 0.9, -0.1)),
         stages={},
     )
 
@@ -68,6 +72,37 @@ def test_every_measure_stands_beside_the_merged_models_and_its_gate() -> None:
     assert table["first token alone, ms"] == ["", "12", ""]
     assert table["peak memory of the engine, MB"] == ["", "400", ""]
     assert list(evaluation_lines(evaluation()))[-1] == "on 2 cores of a CPU"
+
+
+def test_engines_are_compared_a_column_each(tmp_path: Path) -> None:
+    clocked = Speed(Measured(1, 90.0, 0.1, 100.0, 0.2, 0.0123), Measured(8, 300.0, 0.1, 50.0, 0.1, 0.5), 4 * 10**8, 900)
+    stages = {"quantize": Took(seconds=90.4)}
+    none = evaluation(None, perplexity=None, rise=None).model_copy(update={"stages": stages})
+    gptq = evaluation().model_copy(update={"stages": stages})
+    found = Comparison(
+        {"quantization": {"bits": 4, "group_size": 32, "symmetric": False, "ratio": 1.0}},
+        MeasuredOn(cpu="a CPU", cores=2),
+        (Candidate("none", "abc", "", none, clocked), Candidate("gptq", None, "max_kl is 0.2", gptq, clocked)),
+        12.0,
+        (tmp_path / "table.md",),
+    )
+    lines = list(comparison_lines(found))
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line]
+    table = {row[0]: row[1:] for row in rows}
+    assert table[""] == ["none", "gptq"]
+    assert table["bundle"] == ["abc", "-"]
+    assert table["perplexity, code"] == ["-", "8.80"]
+    assert table["KL, prose, nats"] == ["0.500", "0.500"]
+    assert table["golden set passed"] == ["-", "50.0%"]
+    assert table["greedy answers as merged"] == ["-", "25.0%"]
+    assert table["citation validity"] == ["-", "90.0%"]
+    assert table["mean answer, tokens"] == ["-", "36.0"]
+    assert table["decode alone, tokens/s"] == ["100 ± 10"] * 2
+    assert table["output at 8 streams, tokens/s"] == ["300 ± 15"] * 2
+    assert table["peak memory, MB"] == ["400", "400"]
+    assert table["gates"] == ["ok", "FAILED"]
+    assert lines[-3].startswith("4 bits, groups of 32, asymmetric, ratio 1; on 2 cores of a CPU")
+    assert lines[-2:] == ["gptq makes no bundle: max_kl is 0.2", f"saved {tmp_path / 'table.md'}"]
 
 
 def test_rows_are_there_for_what_was_asked_only() -> None:
