@@ -135,7 +135,9 @@ class Output(Section):
     @field_validator("tokens")
     @classmethod
     def _a_range(cls, tokens: int | tuple[int, int] | None) -> int | tuple[int, int] | None:
-        least, most = tokens if isinstance(tokens, tuple) else (tokens or 1, tokens or 1)
+        if tokens is None:
+            return None
+        least, most = (tokens, tokens) if isinstance(tokens, int) else tokens
         if not 1 <= least <= most <= 1_000_000:
             raise ValueError("give a number of at least 1, or [least, most]")
         return tokens
