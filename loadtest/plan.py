@@ -153,21 +153,20 @@ def draw(scenario: Scenario, tokenizer: ServerTokenizer | None = None) -> Plan:
             tokenizer; more requests than a plan holds; none after the warm-up.
     """
     check_extra_body(scenario.extra_body)
-    known = {
-        "tokenizer_sha256": tokenizer.sha256 if tokenizer else None,
-        "template_tokens": tokenizer.template_tokens if tokenizer and scenario.endpoint == "chat" else None,
-    }
+    digest = tokenizer.sha256 if tokenizer else None
+    template_tokens = tokenizer.template_tokens if tokenizer and scenario.endpoint == "chat" else None
     if isinstance(scenario.arrivals, Closed):
         source = open_source(scenario, tokenizer)
         check_distinct(source, scenario.requests or MOST_PROMPTS)
-        return Plan(scenario, source=source, **known)
+        return Plan(scenario, (), digest, template_tokens, source)
     moments = _moments(scenario)
     if not any(moment.offset_s >= scenario.warmup for moment in moments):
         raise NothingMeasured(
             f"the load has {len(moments)} requests and none after its warm-up of {scenario.warmup:g} s",
             "give a shorter warmup, a longer duration, more requests or a higher rate",
         )
-    return Plan(scenario, tuple(planned_at(scenario, moments, prompts_of(scenario, moments, tokenizer))), **known)
+    arrivals = tuple(planned_at(scenario, moments, prompts_of(scenario, moments, tokenizer)))
+    return Plan(scenario, arrivals, digest, template_tokens)
 
 
 def _moments(scenario: Scenario) -> list[Recorded]:

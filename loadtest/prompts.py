@@ -76,7 +76,7 @@ def read_golden(reference: str, endpoint: Endpoint) -> tuple[Prompt, ...]:
     name = reference.removeprefix(_SAMPLE)
     path = Path(reference) if name == reference else _GOLDEN / f"{name}.yaml"
     try:
-        if name != reference and path.stem not in {shipped.stem for shipped in _GOLDEN.glob("*.yaml")}:
+        if name != reference and reference not in _shipped_sets():
             raise FileNotFoundError
         if path.exists() and not path.is_file():
             raise PromptsInvalid(f"{path} is no file", _GOLDEN_REMEDY)
