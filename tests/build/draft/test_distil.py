@@ -68,6 +68,18 @@ class TestLayers:
         with pytest.raises(TooManyLayers, match="cannot be cut from a model of 2"):
             run(checkpoint, tmp_path, DistilOptions(layers=wanted, steps=1))
 
+    def test_a_layer_that_moves_up_caches_where_it_stands_now(self) -> None:
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        config = LlamaConfig(
+            vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2
+        )
+        draft = cut_layers(LlamaForCausalLM(config), 2)
+        assert [layer.self_attn.layer_idx for layer in draft.get_decoder().layers] == [0, 1]
+        with torch.inference_mode():
+            assert len(draft(torch.tensor([[5, 6]])).past_key_values) == 2
+
     def test_the_cut_model_generates_with_its_cache(self, checkpoint: Path) -> None:
         import torch
         from transformers import AutoModelForCausalLM
@@ -126,10 +138,21 @@ class TestDistillation:
         with pytest.raises(NothingToLearn, match="no prompt was answered"):
             distil(checkpoint, [], tmp_path, OPTIONS, lambda *_: None)
 
-    def test_a_prompt_of_one_token_has_an_answer_all_the_same(self, checkpoint: Path, tmp_path: Path) -> None:
-        short = [Lesson([5], [6, 7, 8])]
-        report = distil(checkpoint, short, tmp_path, DistilOptions(layers=1, steps=2, bf16=False), lambda *_: None)
-        assert report.kl_last == report.kl_last  # no NaN, which would have spread into every weight
+    def test_what_is_told_is_how_far_the_draft_is_from_the_model_where_it_answers(
+        self, checkpoint: Path, tmp_path: Path
+    ) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        one = lessons(1)
+        options = DistilOptions(layers=1, steps=1, bf16=False)
+        report = distil(checkpoint, one, tmp_path, options, lambda *_: None)
+        model = AutoModelForCausalLM.from_pretrained(checkpoint).eval()
+        ids = torch.tensor([[*one[0].prompt_ids, *one[0].answer_ids]])
+        with torch.inference_mode():
+            models, drafts = (each(ids).logits[0, :-1].log_softmax(-1) for each in (model, cut_layers(model, 1)))
+        divergence = (models.exp() * (models - drafts)).sum(-1)  # of the model's, at every position
+        assert report.kl_first == pytest.approx(float(divergence[-len(one[0].answer_ids) :].mean()), rel=1e-4)
 
     def test_a_model_with_dropout_goes_on_and_ends_the_same(self, checkpoint: Path, tmp_path: Path) -> None:
         copied = tmp_path / "copied"
@@ -188,6 +211,27 @@ class TestDistillation:
         run(checkpoint, tmp_path / "whole")
         whole, resumed = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "resumed"))
         assert resumed == whole
+
+    def test_one_killed_while_it_saves_goes_on_from_the_save_before(
+        self, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import torch
+
+        save, saved = torch.save, []
+
+        def break_off_the_second(content: object, path: Path) -> None:
+            saved.append(path)
+            if len(saved) == 2:
+                path.write_bytes(b"PK half of it")
+                raise Killed
+            save(content, path)
+
+        state = tmp_path / "state"
+        monkeypatch.setattr(torch, "save", break_off_the_second)
+        with pytest.raises(Killed):
+            run(checkpoint, tmp_path / "killed", state=state)
+        assert run(checkpoint, tmp_path / "resumed", state=state).resumed_at == 8
+        assert [path.name for path in tmp_path.iterdir() if "state" in path.name] == []
 
     @pytest.mark.parametrize("left", NO_STATES, ids=range(len(NO_STATES)))
     def test_a_state_that_is_no_state_is_ignored(self, checkpoint: Path, tmp_path: Path, left: bytes) -> None:
