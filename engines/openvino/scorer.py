@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_ROWS = 16
+"""Positions normalized at a time: their rows of the vocabulary stay in the cache, where whole texts would be mapped,
+zeroed and read from memory for every step of the sum."""
+
 
 class OpenVinoScorer:
     """The IR in ``engine_dir`` on the CPU.
@@ -35,5 +39,9 @@ class OpenVinoScorer:
 
         self._request.reset_state()
         logits: NDArray[np.float32] = self._request.infer(model_inputs(self._model, token_ids))["logits"][0]
-        logits = logits - logits.max(axis=-1, keepdims=True)
-        return np.subtract(logits, np.log(np.exp(logits).sum(axis=-1, keepdims=True)), dtype=np.float32)
+        scores = np.empty(logits.shape, np.float32)
+        for start in range(0, len(logits), _ROWS):
+            rows = slice(start, start + _ROWS)
+            np.subtract(logits[rows], logits[rows].max(axis=-1, keepdims=True), out=scores[rows])
+            scores[rows] -= np.log(np.exp(scores[rows]).sum(axis=-1, keepdims=True))
+        return scores

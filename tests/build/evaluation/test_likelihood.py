@@ -45,6 +45,29 @@ def test_divergence_is_of_the_model_from_its_reference_and_not_the_other_way() -
     assert there != pytest.approx(back, rel=0.05)
 
 
+class Told:
+    """A model that says of each position what it was told to."""
+
+    def __init__(self, rows: NDArray[np.float32]) -> None:
+        self._rows = rows
+
+    def log_probs(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        return self._rows[: len(token_ids)]
+
+
+def test_every_position_of_a_long_text_counts_once() -> None:
+    random = np.random.default_rng(3)
+    ours, theirs = np.log(random.dirichlet(np.ones(7), size=(2, 50)).astype(np.float32))
+    ids = random.integers(0, 7, 50)
+    found = compare(Told(ours), Told(theirs), [ids.tolist()], silent)
+    rows = np.arange(49)
+    assert found.tokens == 49
+    assert found.perplexity == pytest.approx(np.exp(-ours[rows, ids[1:]].mean()), rel=1e-5)
+    assert found.reference_perplexity == pytest.approx(np.exp(-theirs[rows, ids[1:]].mean()), rel=1e-5)
+    assert found.kl == pytest.approx((np.exp(theirs) * (theirs - ours))[:-1].sum(axis=1).mean(), rel=1e-4)
+    assert found.top_agreement == (ours.argmax(axis=1) == theirs.argmax(axis=1))[:-1].mean()
+
+
 def test_a_model_does_not_differ_from_itself() -> None:
     model = Constant(0.1, 0.7, 0.2)
     found = compare(model, model, [[0, 1, 2, 1]], silent)
