@@ -82,15 +82,15 @@ def find_in_sqlite(database: Path, wanted: Wanted) -> ModelVersion:
                 raise wanted.no_version()
             version = str(row[0])
         of_version = (
-            "SELECT run_id, COALESCE(storage_location, source) FROM model_versions "
+            "SELECT version, run_id, COALESCE(storage_location, source) FROM model_versions "
             "WHERE name = ? AND version = ? AND current_stage != 'Deleted_Internal'"
         )
         row = connection.execute(of_version, (name, version)).fetchone()
         if row is None:
             raise wanted.no_version()
         of_tags = "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?"
-        tags = dict(connection.execute(of_tags, (name, version)).fetchall())
-    return ModelVersion(name, str(version), row[0] or "", row[1], tags)
+        tags = dict(connection.execute(of_tags, (name, row[0])).fetchall())
+    return ModelVersion(name, str(row[0]), row[1] or "", row[2], tags)  # 7, where it was asked for as 07
 
 
 def find_tagged_in_sqlite(database: Path, name: str, tag: str, value: str) -> ModelVersion | None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.build.promotion.comparison import (
@@ -93,6 +93,7 @@ def test_the_same_scores_always_get_the_same_interval() -> None:
     assert compare(*both) == compare(*both)
 
 
+@settings(deadline=None)  # a busy machine takes longer over a bootstrap, and that is no failure
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=MINIMUM_QUESTIONS, max_size=60))
 def test_the_interval_holds_the_difference_and_turns_over_with_the_roles(pairs: list[tuple[float, float]]) -> None:
     one, other = scores([pair[0] for pair in pairs]), scores([pair[1] for pair in pairs])

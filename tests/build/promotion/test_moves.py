@@ -116,6 +116,16 @@ def test_a_killed_move_leaves_alone_what_somebody_set_by_hand_since(
     assert aliases(two_promoted) == channels(two_promoted) == {"production": "4", "rollback": "2"}
 
 
+def test_a_move_that_is_finished_later_leaves_alone_a_way_back_that_somebody_set_since(
+    two_promoted: Registry, tmp_path: Path, kill: Kill
+) -> None:
+    kill(2, lambda: promote(two_promoted, f"models:/{MODEL}/3", RISING, tmp_path))
+    with open_client(two_promoted.uri) as client:
+        point(client, MODEL, "rollback", "4")
+        assert len(recover(client, two_promoted.uri, MODEL)) == 1
+    assert aliases(two_promoted) == channels(two_promoted) == {"production": "3", "rollback": "4"}
+
+
 STOPS = """
 import os, signal, sys
 from pathlib import Path

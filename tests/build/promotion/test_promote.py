@@ -136,6 +136,14 @@ def test_what_is_in_production_stays_there_without_any_work(registry: Registry, 
     assert aliases(registry) == {"production": "2", "rollback": "1"}
 
 
+def test_a_version_with_a_nought_before_it_is_that_version(registry: Registry, tmp_path: Path) -> None:
+    promoted(registry, tmp_path, 1, 2)
+    assert promote(registry, f"models:/{MODEL}/02", Scored({}), tmp_path).outcome == "unchanged"
+    done = promote(registry, f"models:/{MODEL}/03", RISING, tmp_path)
+    assert (done.outcome, done.candidate) == ("promoted", "3")
+    assert roll_back(registry, MODEL, tmp_path).rollback == "1"
+
+
 def test_another_alias_names_a_candidate_as_well(registry: Registry, tmp_path: Path) -> None:
     promoted(registry, tmp_path, 1)
     with open_client(registry.uri) as client:
@@ -152,6 +160,16 @@ def test_when_the_version_in_production_was_deleted_the_next_is_the_first_and_th
         client.delete_model_version(MODEL, "2")
     assert promote(registry, f"models:/{MODEL}/4", RISING, tmp_path).outcome == "first"
     assert aliases(registry) == channels(registry) == {"production": "4", "rollback": "1"}
+
+
+def test_when_what_was_before_the_deleted_version_comes_back_it_is_not_its_own_way_back(
+    registry: Registry, tmp_path: Path
+) -> None:
+    promoted(registry, tmp_path, 1, 2)
+    with open_client(registry.uri) as client:
+        client.delete_model_version(MODEL, "2")
+    assert promote(registry, f"models:/{MODEL}/1", RISING, tmp_path).outcome == "first"
+    assert aliases(registry) == channels(registry) == {"production": "1"}
 
 
 def test_who_when_why_and_the_numbers_are_in_mlflow(
@@ -174,8 +192,13 @@ def test_who_when_why_and_the_numbers_are_in_mlflow(
     assert (said["model"], said["production_before"], said["production_after"]) == (MODEL, "1", "3")
     assert datetime.now(UTC) - datetime.fromisoformat(said["when"]) < timedelta(minutes=5)
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["difference"] == pytest.approx(0.8)
-    assert run.data.metrics["lower"] == pytest.approx(0.8)
+    assert {key: said[key] for key in ("confidence", "resamples", "seed", "margin")} == {
+        "confidence": "0.95", "resamples": "9999", "seed": "7", "margin": "0.0",
+    }  # fmt: skip
+    assert run.data.metrics == {
+        "production": pytest.approx(0.1), "candidate": pytest.approx(0.9), "difference": pytest.approx(0.8),
+        "lower": pytest.approx(0.8), "upper": pytest.approx(0.8), "gained": 30, "lost": 0, "questions": 30,
+    }  # fmt: skip
     table = (stored / "questions.csv").read_text().splitlines()
     assert table[:2] == ["question,production,candidate,difference", "q00,0.1,0.9,0.8"]
     assert len(table) == 1 + len(QUESTIONS)
@@ -263,3 +286,13 @@ def test_aliases_that_were_set_by_hand_are_followed_one_step_and_no_further(regi
         client.set_registered_model_alias(MODEL, "rollback", "3")
     assert roll_back(registry, MODEL, tmp_path).rollback is None
     assert aliases(registry) == channels(registry) == {"production": "3"}
+
+
+def test_a_rollback_that_was_set_by_hand_is_no_step_of_what_the_journal_knows(
+    registry: Registry, tmp_path: Path
+) -> None:
+    promoted(registry, tmp_path, 1, 2, 3)
+    with open_client(registry.uri) as client:
+        client.set_registered_model_alias(MODEL, "rollback", "4")
+    done = roll_back(registry, MODEL, tmp_path)
+    assert (done.withdrawn, done.production, done.rollback) == ("3", "4", None)
