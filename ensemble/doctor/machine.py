@@ -14,6 +14,8 @@ from slipstream.ensemble.doctor.limits import Limits, read_limits
 
 PYTHON = (3, 11)
 """Triton's Python backend loads packages that were built for one Python."""
+_PYTHONS_ON_GPUS = (PYTHON, (3, 12))
+"""TensorRT-LLM 1.2.1 comes for 3.10 and 3.12, and NVIDIA's container has 3.12."""
 
 _TELLING = ("avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16")
 """CPU features that OpenVINO's kernels use where they are there; none is needed."""
@@ -28,7 +30,7 @@ _FEW_FILES, _ENOUGH_FILES = 256, 1024
 
 def python(subject: Subject) -> Finding:
     said = f"Python {sys.version.split()[0]} at {sys.executable}"
-    if sys.version_info[:2] != PYTHON:
+    if sys.version_info[:2] not in (_PYTHONS_ON_GPUS if _on_gpus(subject) else (PYTHON,)):
         return Finding("python", "problem", said, "use Python 3.11: make PYTHON=/path/to/python3.11")
     return Finding("python", "ok", said)
 
@@ -107,8 +109,11 @@ def disk(subject: Subject) -> Finding:
 
 def shared_memory(subject: Subject) -> Finding:
     """Triton's Python backend passes every tensor through it."""
-    on_gpus = isinstance(subject.bundle, Bundle) and subject.bundle.manifest.engine.target == "tensorrt_llm"
-    return weigh_shared_memory(Path("/dev/shm"), _SHARED_ON_GPUS if on_gpus else _SHARED_ENOUGH)  # noqa: S108
+    return weigh_shared_memory(Path("/dev/shm"), _SHARED_ON_GPUS if _on_gpus(subject) else _SHARED_ENOUGH)  # noqa: S108
+
+
+def _on_gpus(subject: Subject) -> bool:
+    return isinstance(subject.bundle, Bundle) and subject.bundle.manifest.engine.target == "tensorrt_llm"
 
 
 def weigh_shared_memory(place: Path, enough: int) -> Finding:

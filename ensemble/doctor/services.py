@@ -12,9 +12,12 @@ from urllib.parse import quote, unquote, urlsplit
 import httpx
 
 from slipstream import SlipstreamError
+from slipstream.engines.tensorrt_llm.runtime.served import ServedEngine
 from slipstream.ensemble.doctor.finding import READ_BYTES, Finding, NotExamined, Subject, size
+from slipstream.ensemble.doctor.gpus import CONTAINER
 from slipstream.ensemble.retrieval.search import check_searchable
 from slipstream.ensemble.retrieval.stores import open_store
+from slipstream.ensemble.triton.tensorrt_llm_graph import BACKEND
 
 TIMEOUT_S = 2
 _START_TIMEOUT_S = 5
@@ -69,7 +72,19 @@ def triton(subject: Subject) -> Finding:
             return Finding("triton", "problem", said, "apt-get install libpython3.11")
         if said:
             return Finding("triton", "problem", said, "pip install --force-reinstall nvidia-pytriton")
-    return Finding("triton", "ok", f"{found.binary} and its stub start")
+    said = f"{found.binary} and its stub start"
+    if _needs_native_backend(subject) and not (found.python_backend.parent / BACKEND).is_dir():
+        remedy = f"set tensorrt_llm.mode: llmapi in the recipe; the backend is in the Triton of {CONTAINER} alone"
+        return Finding("triton", "problem", f"{said}, and it has no backend {BACKEND}, which the engine needs", remedy)
+    return Finding("triton", "ok", said)
+
+
+def _needs_native_backend(subject: Subject) -> bool:
+    """Compiled engines are run by a backend of NVIDIA's; its LLM class needs none."""
+    opened = subject.bundle
+    if isinstance(opened, SlipstreamError) or opened.manifest.engine.target != "tensorrt_llm":
+        return False
+    return ServedEngine.read(opened.engine_dir).options.mode == "engine"
 
 
 def _why_not_started(command: Sequence[Path | str], env: dict[str, str], word: str) -> str:

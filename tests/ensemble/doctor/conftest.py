@@ -11,7 +11,7 @@ from tests.ensemble.doctor.homes import write_bundle, write_index
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if name.startswith(("SLIPSTREAM_", "QDRANT_", "MLFLOW_", "CUDA_VISIBLE")):
+        if name.startswith(("SLIPSTREAM_", "QDRANT_", "MLFLOW_", "CUDA_VISIBLE", "KUBERNETES_")):
             monkeypatch.delenv(name)
 
 

@@ -29,6 +29,15 @@ def test_another_python_is_a_problem(subject: Subject, monkeypatch: pytest.Monke
     assert machine.python(subject).state == "problem"
 
 
+def test_the_python_of_nvidias_container_is_none_where_a_bundle_runs_on_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bundle(tmp_path / "home", gpus={"gpu": "h100"})
+    for release, state in (((3, 12), "ok"), ((3, 11), "ok"), ((3, 13), "problem")):
+        monkeypatch.setattr(sys, "version_info", (*release, 3, "final", 0))
+        assert machine.python(Subject(settings_of(tmp_path / "home"))).state == state
+
+
 def test_a_cpu_without_what_the_engine_was_compiled_for(tmp_path: Path) -> None:
     write_bundle(tmp_path / "home", fingerprint={"arch": probe_host().arch, "isa": ["avx2", "quantum"]})
     (found,) = examine(Subject(settings_of(tmp_path / "home")), [machine.cpu])

@@ -360,6 +360,13 @@ class TestTriton:
     def test_the_one_that_is_installed_starts(self, home: Path) -> None:
         assert look(settings_of(home), services.triton).state == "ok"
 
+    @pytest.mark.parametrize(("mode", "state"), [("engine", "problem"), ("llmapi", "ok")])
+    def test_the_wheel_has_no_backend_for_compiled_engines(self, tmp_path: Path, mode: str, state: str) -> None:
+        write_bundle(tmp_path / "gpus", gpus={"gpu": "h100", "mode": mode})
+        found = look(settings_of(tmp_path / "gpus"), services.triton)
+        assert found.state == state
+        assert ("no backend tensorrtllm" in found.evidence) == (state == "problem")
+
     def test_not_installed(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("slipstream.ensemble.triton.process.find_spec", lambda name: None)
         found = look(settings_of(home), services.triton)
