@@ -41,8 +41,11 @@ def draw_offsets(
     most = MOST_ARRIVALS + 1 if count is None else min(count, MOST_ARRIVALS + 1)
     drawn = np.empty(0)
     for sums in _unit_sums(arrivals, seed):
-        # Whole microseconds: the last bit of a logarithm differs between machines, a plan must not.
-        offsets = np.round(_stretched(arrivals, sums, warmup_s, duration_s), 6)
+        with np.errstate(
+            over="ignore", divide="ignore", invalid="ignore"
+        ):  # what a rate of next to nothing never reaches
+            # Whole microseconds: the last bit of a logarithm differs between machines, a plan must not.
+            offsets = np.round(_stretched(arrivals, sums, warmup_s, duration_s), 6)
         drawn = np.concatenate([drawn, offsets[offsets < end_s]])
         if len(drawn) >= most or not offsets[-1] < end_s:
             break
@@ -87,10 +90,9 @@ def _stretched(
     rest = np.maximum(sums - in_warmup, 0.0)
     slope = (arrivals.end - arrivals.start) / duration_s
     squared = arrivals.start**2 + 2 * slope * rest  # of the rate at that moment; below 0 where a falling rate ended
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # The root that does not cancel when the slope is small.
-        ramped = warmup_s + 2 * rest / (arrivals.start + np.sqrt(squared))
-        steady = sums / arrivals.start if arrivals.start else np.full_like(sums, math.inf)
+    # The root that does not cancel when the slope is small.
+    ramped = warmup_s + 2 * rest / (arrivals.start + np.sqrt(squared))
+    steady = sums / arrivals.start if arrivals.start else np.full_like(sums, math.inf)
     return np.where(sums < in_warmup, steady, np.where(squared > 0, ramped, math.inf))
 
 

@@ -140,5 +140,13 @@ def test_as_many_as_a_plan_holds_are_drawn() -> None:
         offsets(Constant(kind="constant", rate=100_000), count=MOST_ARRIVALS + 1)
 
 
-def test_a_rate_too_low_for_the_run_draws_nothing() -> None:
-    assert offsets(Poisson(kind="poisson", rate=1e-9), duration=1.0).tolist() == []
+@pytest.mark.parametrize("rate", [1e-9, 1e-304, 5e-324])
+def test_a_rate_too_low_for_the_run_draws_nothing(rate: float) -> None:
+    assert offsets(Poisson(kind="poisson", rate=rate), duration=1.0).tolist() == []
+    assert offsets(Ramp(kind="ramp", start=rate, end=rate), duration=1.0).tolist() == []
+
+
+def test_a_ramp_from_next_to_nothing_is_one_from_nothing() -> None:
+    """Hypothesis found the overflow."""
+    drawn = [offsets(Ramp(kind="ramp", start=start, end=1), duration=50.0).tolist() for start in (0, 2e-309)]
+    assert drawn[0] == drawn[1] != []
