@@ -185,6 +185,17 @@ def test_mode_llmapi_writes_a_hugging_face_checkpoint(checkpoint: Path, tmp_path
     assert steps_off(packed, scales, norm, source(checkpoint, 1, ("mlp.gate_proj",))).max() < 0.52
 
 
+def test_fp8_for_mode_llmapi_is_exported_without_a_word(checkpoint: Path, tmp_path: Path) -> None:
+    _, (tensors,) = export(checkpoint, tmp_path, FP8, mode="llmapi")
+    quantization = json.loads((tmp_path / "hf_quant_config.json").read_bytes())["quantization"]
+    assert (quantization["quant_algo"], quantization["kv_cache_quant_algo"]) == ("FP8", None)
+    place, weights = "model.layers.1.mlp.down_proj", source(checkpoint, 1, ("mlp.down_proj",)).half().float()
+    stored, scale = tensors[f"{place}.weight"], tensors[f"{place}.weight_scale"]
+    assert stored.dtype == torch.float8_e4m3fn
+    assert tensors[f"{place}.input_scale"].numel() == 1
+    assert ((stored.float() * scale - weights).abs() <= weights.abs() * (1 / 16 + 0.001) + 2**-10 * scale).all()
+
+
 @pytest.fixture
 def qwen(tmp_path: Path) -> Path:
     from transformers import Qwen2Config, Qwen2ForCausalLM
