@@ -169,7 +169,7 @@ def _prompt_inputs(recipe: Recipe, chunks: Sequence[Chunk]) -> dict[str, Any]:
 
 
 def _asked(recipe: Recipe, outputs: Outputs, chunks: Sequence[Chunk], count: int, purpose: str) -> list[Asked]:
-    """``count`` prompts of a draw of its own for each ``purpose``: a draft is not measured on what it was taught."""
+    """``count`` prompts of a draw of its own for each ``purpose``: what a draft is taught says little of the others."""
     limit = recipe.serving.context_tokens + _PROMPT_TOKENS
     seed = int(digest_of([recipe.draft.seed, purpose])[:8], 16)
     return asked_prompts(chunks, _tokenizer(outputs), count, limit, seed)

@@ -7,7 +7,7 @@ import pytest
 
 from slipstream.build.draft.cut import TooManyLayers
 from slipstream.build.graph import stage_names
-from slipstream.build.pipeline import BuildReport, Pipeline
+from slipstream.build.pipeline import BuildReport, Pipeline, Watcher
 from slipstream.build.recipe import parse_recipe
 from slipstream.ensemble.manifest import EVALUATION
 from slipstream.settings import Settings
@@ -23,9 +23,21 @@ class Home:
     def __init__(self, path: Path, recipe: TinyRecipe) -> None:
         self.settings, self._recipe = Settings(home=path, mlflow_uri=None), recipe
 
-    def build(self, method: str, **changed: object) -> BuildReport:
+    def build(self, method: str, watcher: Watcher | None = None, **changed: object) -> BuildReport:
         text = self._recipe(draft={**SMALL, "method": method, **changed}, quantization__method="none")
-        return Pipeline(parse_recipe(text, "tiny.yaml"), self.settings, Silent()).build()
+        return Pipeline(parse_recipe(text, "tiny.yaml"), self.settings, watcher or Silent()).build()
+
+
+class Killed(Exception):
+    pass
+
+
+class Killing(Silent):
+    """Breaks off the distillation near its end."""
+
+    def progress(self, stage: str, share: float, doing: str) -> None:
+        if stage == "distil" and share > 0.9:
+            raise Killed
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +108,17 @@ def test_a_draft_of_other_lengths_is_measured_again_and_not_taught_again(home: H
     home.build("distilled")
     assert ran(home.build("distilled", lengths=[3])) == {"speculate", "bundle"}
     assert "distil" in ran(home.build("distilled", steps=5))
+
+
+def test_a_distillation_that_is_killed_goes_on_in_the_next_build(home: Home) -> None:
+    with pytest.raises(Killed):
+        home.build("distilled", Killing(), steps=60)
+    assert list((home.settings.cache_dir / "unfinished").iterdir())
+    report = home.build("distilled", steps=60)
+    assert {"distil", "draft", "speculate"} <= ran(report)
+    assert "lessons" not in ran(report)
+    facts = [
+        json.loads(path.read_text()) for path in (home.settings.cache_dir / "stages" / "distil").glob("*/stage.json")
+    ]
+    assert 50 in [one["facts"]["resumed_at"] for one in facts]
+    assert not list((home.settings.cache_dir / "unfinished").iterdir())
