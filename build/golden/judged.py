@@ -171,7 +171,7 @@ def _read(kept: Path) -> dict[str, JudgeScore]:
     """The scores in ``kept`` by key; a line that was cut off is left out, closed, and asked for again."""
     known: dict[str, JudgeScore] = {}
     text = kept.read_text(encoding="utf-8", errors="replace") if kept.exists() else ""
-    for line in text.splitlines():
+    for line in text.split("\n"):  # a reason may hold what Unicode calls a line's end, and JSON leaves as it is
         try:
             score = JudgeScore.model_validate_json(line)
         except ValueError:

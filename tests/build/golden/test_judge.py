@@ -174,6 +174,14 @@ class TestNothingIsLost:
         assert judged(fake, tmp_path / "kept.jsonl") == first
         assert fake.prompts == []
 
+    def test_whatever_ends_a_line_in_the_words_of_a_judge(self, fake: FakeJudge, tmp_path: Path) -> None:
+        fake.answers[-1] = ("'reason' key", json.dumps({"reason": "as\u2028it\x85is"}))
+        first = judged(fake, tmp_path / "kept.jsonl")
+        assert {score.reason for score in first.scores} == {"as\u2028it\x85is"}
+        fake.prompts.clear()
+        assert judged(fake, tmp_path / "kept.jsonl") == first
+        assert fake.prompts == []
+
     def test_but_a_line_that_was_cut_off(self, fake: FakeJudge, tmp_path: Path) -> None:
         kept = tmp_path / "kept.jsonl"
         first = judged(fake, kept)
