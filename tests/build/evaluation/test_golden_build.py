@@ -23,7 +23,7 @@ from tests.build.golden.sets import write_golden
 from tests.build.golden.test_judge import ANSWERS
 from tests.conftest import slipstream
 
-GATE, ALL = ["gate"] * 3, ["gate", "calibration"] * 30
+GATE, ALL = ["gate", "calibration", "gate", "gate"], ["gate", "calibration"] * 30
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def recipe_text(tiny_recipe: TinyRecipe, folder: Path, uses: list[str], **change
     text = tiny_recipe(serving={"min_confidence": 0.0}, **changed)
     fields = yaml.safe_load(text)
     source = fields["calibration"]["sources"][0]
-    golden = write_golden(folder / "golden.yaml", source, uses, "It is what it is.")  # type: ignore[arg-type]
+    golden = write_golden(folder / "golden.yaml", source, uses, "It is what it is.")
     fields["evaluation"]["golden"] = str(golden)
     return yaml.safe_dump(fields)
 
@@ -97,7 +97,8 @@ def test_a_named_judge_is_asked_and_what_it_says_is_kept_and_shown(
     kept = json.loads((Path(again["path"]) / EVALUATION).read_text(encoding="utf-8"))
     assert kept["judge"]["model"] == "tiny-judge"
     assert set(kept["judge"]["means"]) == set(JUDGED)
-    assert {score["question_id"] for score in kept["judge"]["scores"]} <= {"q0", "q1", "q2"}
+    assert {score["question_id"] for score in kept["judge"]["scores"]} <= {"q0", "q2", "q3"}
+    assert [row["question_id"] for row in kept["golden"]["report"]["rows"]] == ["q0", "q2", "q3"]
     assert "faithfulness, by tiny-judge" in done.stdout
     assert "no judge" not in done.stdout
     monkeypatch.delenv("SLIPSTREAM_JUDGE_URL")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import yaml
 
-from slipstream.build.golden.questions import Use, chunks_by_path
+from slipstream.build.golden.questions import chunks_by_path
 
 
-def write_golden(path: Path, source: str, uses: Sequence[Use], reference: str = "") -> Path:
+def write_golden(path: Path, source: str, uses: Sequence[str], reference: str = "") -> Path:
     """A set that asks what each of the first definitions in ``source`` is, one question for each of ``uses``."""
     chunks = [chunk for file in chunks_by_path([source]).values() for chunk in file if chunk.symbol]
     asked = [

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from slipstream.build.mlflow_client import open_client
 from slipstream.build.pipeline import needed
 from slipstream.build.promotion.comparison import MINIMUM_QUESTIONS
 from slipstream.build.recipe import parse_recipe
@@ -58,6 +59,9 @@ def test_from_the_first_to_a_refusal_and_back(home: Path) -> None:
     assert accepted.returncode == 0, accepted.stderr
     told = json.loads(accepted.stdout)
     assert (told["outcome"], told["production_before"], len(told["comparison"]["questions"])) == ("promoted", "1", 20)
+    with open_client(Settings(home=home, mlflow_uri=None).registry_uri) as client:
+        kept = client.get_run(told["run_id"]).data.params
+    assert (kept["recipe"], kept["golden_set"], kept["margin"]) == (recipe, str(home / "golden.yaml"), "0.99")
     assert not (home / "bundles").exists(), "measuring makes no bundle"
 
     back = slipstream("rollback", "--name", NAME, "--reason", "worse", home=home)
