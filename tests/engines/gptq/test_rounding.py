@@ -79,3 +79,21 @@ def test_a_text_shorter_than_the_matrix_is_wide_is_enough_to_round_by(weight: to
 def test_equal_matrices_are_rounded_equally(weight: torch.Tensor, inputs: torch.Tensor) -> None:
     one, other = (round_matrix(weight, inputs.T @ inputs, GROUP) for _ in range(2))
     assert torch.equal(one.values, other.values)
+
+
+@pytest.mark.parametrize("end", [1.0, -1.0])
+def test_a_symmetric_grid_reaches_the_farthest_weight_on_either_side(end: float) -> None:
+    weight = torch.zeros(1, GROUP)
+    weight[0, 3] = end
+    found = round_matrix(weight, torch.eye(GROUP), GROUP, symmetric=True)
+    assert float(found.weight[0, 3]) == pytest.approx(end, abs=0.001)
+
+
+def test_an_outlier_that_carries_nothing_does_not_widen_the_grid_of_those_that_do() -> None:
+    weight = 0.1 * torch.rand(1, GROUP, generator=torch.Generator().manual_seed(5))
+    weight[0, 0] = 1.0
+    carrying = torch.ones(GROUP)
+    for first, is_narrow in ((1.0, False), (1e-6, True)):
+        carrying[0] = first
+        found = round_matrix(weight, torch.diag(carrying), GROUP)
+        assert (float(found.scales[0, 0]) < 0.8 / 15) == is_narrow
