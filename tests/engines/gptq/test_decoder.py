@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from slipstream.engines.openvino.gptq.decoder import DecoderUnknown, require_known, round_decoder
+from slipstream.engines.openvino.gptq.decoder import DecoderUnknown, _Layer, _Stream, require_known, round_decoder
 from slipstream.engines.openvino.gptq.packing import MatrixMissing, pack
 from slipstream.engines.openvino.quantization import IR_NAME, model_inputs
 from slipstream.engines.openvino.target import OpenVinoTarget
@@ -109,3 +109,15 @@ def test_an_export_with_other_names_is_refused(checkpoint: Path, exported: Path)
     one = next(iter(round_decoder(checkpoint, SPEC, TEXT[:1], silent).values()))
     with pytest.raises(MatrixMissing, match=r"no constant self.model.layers.9.mlp.up_proj.weight"):
         pack(openvino.Core().read_model(exported / IR_NAME), {"model.layers.9.mlp.up_proj": one})
+
+
+def test_what_the_residual_stream_lacks_is_made_up_for_by_the_matrix_that_writes_into_it() -> None:
+    generator = torch.Generator().manual_seed(6)
+    block, inputs = torch.nn.Module(), torch.randn(400, 64, generator=generator)
+    block.o_proj = torch.nn.Linear(64, 64, bias=False)
+    lacking = inputs @ (0.04 * torch.randn(64, 64, generator=generator))
+    with torch.inference_mode():
+        wanted = block.o_proj(inputs) + lacking
+        _Layer(block, _Stream(inputs, [], []), SPEC)._round(("o_proj",), inputs, inputs, lacking)
+        left = wanted - block.o_proj(inputs)
+    assert float(left.pow(2).mean()) < 0.1 * float(lacking.pow(2).mean())
