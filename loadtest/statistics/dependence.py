@@ -15,6 +15,7 @@ from slipstream.loadtest.statistics.order import Floats
 FEWEST = 20
 """Values below which autocorrelations are noise."""
 _LARGE = 0.2
+_ALIKE = 1e-12  # of the largest value: what is left of equal ones after rounding
 _NOISE = 2.0  # standard errors of the autocorrelation of independent values, 1 / sqrt(n) each
 
 
@@ -36,9 +37,9 @@ class Dependence:
 def dependence(values: Floats) -> Dependence | None:
     """How much neighbours among ``values`` [n] resemble each other; None for fewer than `FEWEST` or all alike."""
     count = len(values)
-    if count < FEWEST or np.ptp(values) == 0:
+    if count < FEWEST or np.ptp(values) <= _ALIKE * np.abs(values).max():
         return None
-    centred = values - values.mean()
+    centred = (values - values.mean()) / np.ptp(values)
     spectrum = np.fft.rfft(centred, 1 << (2 * count - 1).bit_length())
     covariances = np.fft.irfft(np.abs(spectrum) ** 2)[:count]
     correlations = covariances / covariances[0]

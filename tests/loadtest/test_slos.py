@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.loadtest.columns import Columns
@@ -110,6 +110,7 @@ def test_an_open_verdict_with_many_misses_expects_a_refutation() -> None:
     assert "expect refutation after about 488 more" in found.sentence
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     ttfts=st.lists(st.sampled_from([0.1, 0.3, 0.499, 0.501, 2.0, -1.0]), min_size=1, max_size=150),
     bound=st.sampled_from([200, 500, 1_000]),

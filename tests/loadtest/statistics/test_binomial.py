@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
@@ -50,6 +50,7 @@ def test_a_tail_that_is_exactly_alpha_decides(
     assert decide(misses, requests, quantile, confidence) == verdict
 
 
+@settings(deadline=None, max_examples=50)
 @given(requests=st.integers(1, 300), quantile=levels, confidence=st.sampled_from([0.8, 0.9, 0.95, 0.99]))
 def test_a_false_claim_is_proven_and_a_true_one_refuted_in_at_most_alpha_of_all_runs(
     requests: int, quantile: float, confidence: float
@@ -62,6 +63,7 @@ def test_a_false_claim_is_proven_and_a_true_one_refuted_in_at_most_alpha_of_all_
     assert chances[found == "FAIL"].sum() <= alpha
 
 
+@settings(deadline=None, max_examples=50)
 @given(requests=st.integers(1, 300), quantile=levels, confidence=confidences)
 def test_one_miss_more_is_never_better(requests: int, quantile: float, confidence: float) -> None:
     order = ["PASS", "INCONCLUSIVE", "FAIL"]
@@ -89,6 +91,7 @@ def test_of_2000_simulated_runs_at_most_5_percent_get_a_wrong_verdict(requests: 
     assert wrong(0.05 - distance, "FAIL") / RUNS <= 0.05 + chance
 
 
+@settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 2**32 - 1), requests=sizes, quantile=levels)
 def test_whatever_the_claim_a_simulated_run_is_rarely_judged_wrongly(seed: int, requests: int, quantile: float) -> None:
     counts = np.random.default_rng(seed).binomial(requests, 1 - quantile, RUNS)
@@ -105,6 +108,7 @@ def test_a_claim_that_is_true_by_far_is_mostly_proven(rate: float) -> None:
     assert np.mean([decide(int(count), 1_000, CLAIM, CONFIDENCE) == "PASS" for count in counts]) > 0.95
 
 
+@settings(deadline=None, max_examples=50)
 @given(misses=st.integers(0, 40), requests=st.integers(1, 400), quantile=levels, confidence=confidences)
 def test_the_least_number_without_a_miss_settles_and_one_fewer_does_not(
     misses: int, requests: int, quantile: float, confidence: float
@@ -118,6 +122,7 @@ def test_the_least_number_without_a_miss_settles_and_one_fewer_does_not(
     assert decide(misses, requests + more - 1, quantile, confidence) != "PASS"
 
 
+@settings(deadline=None, max_examples=50)
 @given(misses=st.integers(1, 40), requests=st.integers(20, 400))
 def test_what_is_expected_at_the_observed_rate_settles_it(misses: int, requests: int) -> None:
     if misses > requests or decide(misses, requests, CLAIM, CONFIDENCE) != "INCONCLUSIVE":
@@ -152,6 +157,7 @@ def test_what_can_be_settled_stays_within_what_can_be_run() -> None:
     assert 10_000 < found.at_this_rate < MOST_REQUESTS
 
 
+@settings(deadline=None, max_examples=50)
 @given(trials=st.integers(1, 400), rate=st.floats(0.001, 0.999))
 def test_the_interval_of_a_share_covers_it_as_often_as_it_says(trials: int, rate: float) -> None:
     ends = [share_interval(hits, trials, CONFIDENCE) for hits in range(trials + 1)]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.loadtest.statistics.bootstrap import fewest_pairs, paired_effect
@@ -38,6 +38,7 @@ def test_a_share_is_that_of_the_means() -> None:
     assert found.high == pytest.approx(0.1)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(numbers, numbers), min_size=6, max_size=30))
 def test_the_same_runs_have_the_same_interval_around_their_effect(pairs: list[tuple[float, float]]) -> None:
     before, after = ([pair[side] for pair in pairs] for side in (0, 1))

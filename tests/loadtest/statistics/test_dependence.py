@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.loadtest.statistics.dependence import FEWEST, dependence, ranks
@@ -46,6 +46,7 @@ def test_values_that_take_turns_are_not_worth_more_than_their_number() -> None:
     assert not found.is_large
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=FEWEST, max_size=200))
 def test_the_effective_number_lies_between_none_and_all(values: list[float]) -> None:
     found = dependence(np.array(values))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.loadtest.statistics.binomial import decide
@@ -18,6 +18,7 @@ levels = st.sampled_from([0.5, 0.9, 0.95, 0.99])
 latencies = st.lists(st.floats(0, 1e4), min_size=1, max_size=300).map(lambda values: np.sort(np.array(values)))
 
 
+@settings(deadline=None, max_examples=50)
 @given(values=latencies, level=levels)
 def test_a_quantile_is_the_smallest_value_that_enough_values_do_not_exceed(values: Floats, level: float) -> None:
     found = values[quantile_rank(len(values), level) - 1]
@@ -33,6 +34,7 @@ def test_the_rank_is_no_victim_of_binary_fractions(count: int, level: float, ran
     assert quantile_rank(count, level) == rank
 
 
+@settings(deadline=None, max_examples=50)
 @given(values=latencies, level=levels, bound=st.floats(0, 1e4), confidence=st.sampled_from([0.8, 0.95, 0.99]))
 def test_one_sided_bounds_and_verdicts_never_disagree(
     values: Floats, level: float, bound: float, confidence: float
