@@ -235,17 +235,19 @@ def test_a_trace_out_of_order_is_refused(tmp_path: Path) -> None:
 
 def test_more_short_prompts_than_there_are_words_are_refused(tokenizer: ServerTokenizer) -> None:
     prompts = {"kind": "synthetic", "tokens": 1}
-    with pytest.raises(TokenizerUnsuitable):
-        draw(scenario({"kind": "constant", "rate": 1000}, prompts=prompts), tokenizer)
+    for arrivals in ({"kind": "constant", "rate": 1000}, CLOSED):
+        with pytest.raises(TokenizerUnsuitable):
+            draw(scenario(arrivals, prompts=prompts), tokenizer)
+    draw(scenario(CLOSED, prompts=prompts, requests=100), tokenizer)
 
 
 # --- workers and users -----------------------------------------------------------------------------------------------
 
 
 @quick
-@given(st.integers(1, 9), st.integers(0, 2**32))
-def test_each_arrival_is_one_workers_and_all_have_as_many(workers: int, seed: int) -> None:
-    plan = draw(scenario(seed=seed))
+@given(st.integers(1, 9), st.integers(0, 60))
+def test_each_arrival_is_one_workers_and_all_have_as_many(workers: int, arrivals: int) -> None:
+    plan = Plan(scenario(), tuple(Planned(index, index / 8, "", {}) for index in range(arrivals)))
     shares = [plan.share(worker, workers) for worker in range(workers)]
     assert sorted(one.index for share in shares for one in share) == [one.index for one in plan.arrivals]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
