@@ -59,6 +59,21 @@ def test_odd_references_make_a_valid_bill(outputs: Outputs, reference: str) -> N
     assert "/models/" not in sbom(manifest, outputs).decode()
 
 
+@pytest.mark.parametrize(
+    ("reference", "purl"),
+    [
+        ("pypi:Odd_Name.Model==1.0+local.1", "pkg:pypi/odd-name-model@1.0%2Blocal.1"),
+        ("pypi:unpinned", "pkg:pypi/unpinned"),
+        ("hf:Qwen/Qwen2.5@8e1f3d5", "pkg:huggingface/Qwen/Qwen2.5@8e1f3d5"),
+        ("/models/own", None),
+    ],
+)
+def test_a_package_url_is_spelled_as_its_specification_says(outputs: Outputs, reference: str, purl: str | None) -> None:
+    base = ResolvedModel(reference, Path("/nowhere"), "0" * 64, "safetensors", "slug")
+    found = by_ref(read(manifest_of(RECIPE, base, None, base, outputs), outputs))
+    assert found["base-model"].get("purl") == purl
+
+
 def test_a_bundle_of_the_least_is_valid_and_claims_nothing_that_is_not_there(tmp_path: Path) -> None:
     plain = RECIPE.model_copy(
         update={"adapter": None, "quantization": RECIPE.quantization.model_copy(update={"method": "none"})}
