@@ -22,6 +22,8 @@ Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 MOST_REQUESTS = 10_000_000
 """What takes more requests than this counts as what cannot be settled."""
 
+_ROUNDING = 1 + 1e-12  # of tails: one that is exactly alpha decides
+
 
 def complement(share: float) -> float:
     """``1 - share`` without the last digits, which would decide where a tail is exactly alpha."""
@@ -51,7 +53,7 @@ def decide(misses: float, requests: float, quantile: float, confidence: float) -
         quantile: the claimed share, between 0 and 1.
         confidence: 1 - alpha of each of the two tests.
     """
-    rate, alpha = complement(quantile), complement(confidence)
+    rate, alpha = complement(quantile), complement(confidence) * _ROUNDING
     if requests <= 0:
         return "INCONCLUSIVE"
     proven = at_most(misses, requests, rate) <= alpha
@@ -66,7 +68,7 @@ def requests_to_prove(misses: int, quantile: float, confidence: float) -> int | 
 
     At 95% and a confidence of 95%: 59 without a miss, 93 with one, 208 with five.
     """
-    rate, alpha = complement(quantile), complement(confidence)
+    rate, alpha = complement(quantile), complement(confidence) * _ROUNDING
     candidates = range(misses + 1, MOST_REQUESTS + 1)
     found = bisect_left(candidates, True, key=lambda requests: at_most(misses, requests, rate) <= alpha)
     return candidates[found] if found < len(candidates) else None
@@ -94,7 +96,7 @@ def outlook(misses: int, requests: int, quantile: float, confidence: float) -> O
     without = None if least is None else max(least - requests, 0)
     if not misses:
         return Outlook(without, without, "PASS")
-    rate, alpha = complement(quantile), complement(confidence)
+    rate, alpha = complement(quantile), complement(confidence) * _ROUNDING
     seen = misses / requests
     if isclose(seen, rate):
         return Outlook(without, None, "INCONCLUSIVE")

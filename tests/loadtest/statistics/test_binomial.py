@@ -41,7 +41,13 @@ def test_too_many_misses_refute_at_once(misses: int, requests: int) -> None:
 
 @pytest.mark.parametrize(
     ("misses", "requests", "quantile", "confidence", "verdict"),
-    [(0, 1, 0.1, 0.9, "PASS"), (0, 2, 0.1, 0.99, "PASS"), (1, 1, 0.9, 0.9, "FAIL"), (0, 2, 0.5, 0.75, "PASS")],
+    [
+        (0, 2, 0.3, 0.91, "PASS"),
+        (0, 1, 0.1, 0.9, "PASS"),
+        (0, 2, 0.1, 0.99, "PASS"),
+        (1, 1, 0.9, 0.9, "FAIL"),
+        (0, 2, 0.5, 0.75, "PASS"),
+    ],
 )
 def test_a_tail_that_is_exactly_alpha_decides(
     misses: int, requests: int, quantile: float, confidence: float, verdict: str
