@@ -121,3 +121,8 @@ def test_what_the_residual_stream_lacks_is_made_up_for_by_the_matrix_that_writes
         _Layer(block, _Stream(inputs, [], []), SPEC)._round(("o_proj",), inputs, inputs, lacking)
         left = wanted - block.o_proj(inputs)
     assert float(left.pow(2).mean()) < 0.1 * float(lacking.pow(2).mean())
+
+
+def test_a_symmetric_recipe_has_its_zeros_in_the_middle(checkpoint: Path) -> None:
+    found = round_decoder(checkpoint, QuantizationSpec("gptq", 4, 32, symmetric=True), TEXT[:1], silent)
+    assert all(bool((one.zeros == 8).all()) for one in found.values())
