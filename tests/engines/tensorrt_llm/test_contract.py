@@ -120,6 +120,7 @@ def draft(**changed: Any) -> dict[str, Any]:
         (args(**draft(decoding_type="Lookahead")), "pytorch backend refuses decoding_type Lookahead"),
         (args(**draft(decoding_type="Medusa")), "pytorch backend refuses decoding_type Medusa"),
         (args(**draft(max_draft_len=0)), "DraftTarget needs max_draft_len"),
+        (args(**draft(max_draft_len=-1)), "DraftTarget needs max_draft_len"),
         (args(**draft(speculative_model=None)), "DraftTarget needs speculative_model"),
         (args(**draft(draft_model="/d")), "draft_model: Extra inputs"),
         (args(**draft(draft_len_schedule={"2": 4})), "draft_len_schedule has to give"),

@@ -61,6 +61,7 @@ class TestRendered:
         for config in both.values():  # the order in which they load decides nothing
             assert parameters(config)["max_tokens_in_paged_kv_cache"] == "8192"
             assert parameters(config)["kv_cache_free_gpu_mem_fraction"] == "0.9000"
+            assert config.dynamic_batching.default_queue_policy.max_queue_size == 16  # a request and its stop, of each
         assert parameters(both["tensorrt_llm_draft"])["gpt_model_path"] == "/bundles/x/engine/draft"
 
     def test_lookahead_has_its_three_sizes(self) -> None:
