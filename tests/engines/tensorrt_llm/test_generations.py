@@ -71,6 +71,13 @@ def test_an_end_is_told_once_and_leaves_a_namesake_alone(desk: Desk) -> None:
     assert desk.generations.metrics().waiting == 1
 
 
+def test_whoever_hears_of_the_end_finds_the_place_free(desk: Desk) -> None:
+    desk.live.emit = lambda delta: desk.enter()
+    desk.generations.end(desk.live, "stop")
+    assert desk.deltas == []  # no complaint that the id is live already
+    assert len(desk.started) == 2
+
+
 def test_closing_refuses_what_comes_and_returns_what_is_live(desk: Desk) -> None:
     assert desk.generations.close() == [desk.live]
     desk.enter()
