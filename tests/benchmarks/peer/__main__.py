@@ -42,6 +42,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write every run there, too")
     parser.add_argument("--variants", action="store_true", help="compare settings of the peer instead")
     parser.add_argument("--rounds", type=int, help="of each scenario, instead of its own number")
+    parser.add_argument("--only", choices=[one.name for one in SCENARIOS], help="this scenario and no other")
     parser.add_argument("--busy", action="store_true", help="measure though other processes compute")
     parser.add_argument("--patience", type=float, default=120, help="seconds to wait for the machine to be idle")
     return parser.parse_args()
@@ -71,6 +72,7 @@ def main() -> None:
         results = [
             measure(replace(one, rounds=given.rounds or one.rounds), ours, peer, prompts, patience_s)
             for one in SCENARIOS
+            if given.only in (None, one.name)
         ]
     print(_table(results))
     if given.json:
