@@ -7,7 +7,7 @@ QUESTION ?= How does add_middleware register a middleware?
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format bench lock clean system
+.PHONY: help run test test-fast check format bench lock clean system browser
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}'
@@ -74,6 +74,7 @@ $(VENV)/.installed-run: pyproject.toml constraints.txt
 	$(call install,serve$(comma)build,$@)
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
+	@$(MAKE) --no-print-directory browser
 	$(call install,serve$(comma)build$(comma)tensorrt-llm$(comma)loadtest$(comma)distributed$(comma)dev,$@ $(VENV)/.installed-run)
 
 # mypy sees the repository root as the package `slipstream` through this link.
@@ -95,3 +96,14 @@ system:
 	  { $$sudo apt-get update -qq && $$sudo apt-get install -y -qq $$missing >/dev/null; } || \
 	    { echo "Could not install$$missing; run: sudo apt-get install$$missing"; exit 2; }; \
 	fi
+
+# The tests look at a report in a real browser. They are skipped, and say so, where there is none and none can be installed.
+browser:
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+	  command -v $$name >/dev/null && exit 0; \
+	done; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+	echo "Installing chromium ..."; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	{ $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+	  echo "Could not install chromium; the tests that need a browser will be skipped. To run them: sudo apt-get install chromium"

@@ -1,0 +1,66 @@
+"""What a report is told beside the samples: where, when and on what a run ran. Plain records that the caller fills."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from slipstream.loadtest.verdict import Result
+
+
+@dataclass(frozen=True)
+class Run:
+    """The circumstances of a run; what is not known stays empty and the report says so.
+
+    Attributes:
+        url: of the server.
+        command: what was typed, ready to be typed again.
+        started_at: ISO 8601 with its offset.
+        version: of the program that measured.
+        plan_digest: of the schedule that was drawn from the seed.
+        bundle_digest, index_digest: what the server answered from.
+        server: what it says of itself, by name: release, engine, model, versions.
+        host: fingerprint of the machine that measured: CPU, cores, memory, GPUs, operating system.
+        notes: what a reader has to know before the numbers; shown under the verdict.
+    """
+
+    url: str
+    command: str
+    started_at: str = ""
+    version: str = ""
+    plan_digest: str = ""
+    bundle_digest: str = ""
+    index_digest: str = ""
+    server: Mapping[str, str] = field(default_factory=dict)
+    host: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """One look at a machine, ``t_s`` seconds after the start of the run; None: not known.
+
+    Attributes:
+        cpu_share: of all its cores, 0..1.
+        generator_cpu_share: of one core, 0..1 for each process that sends the load, the busiest of them.
+        memory_bytes: in use.
+        gpu_share: of the time in which a kernel ran, 0..1, one per GPU; the others likewise.
+    """
+
+    t_s: float
+    cpu_share: float | None = None
+    memory_bytes: int | None = None
+    generator_cpu_share: float | None = None
+    gpu_share: tuple[float | None, ...] = ()
+    gpu_memory_bytes: tuple[int | None, ...] = ()
+    gpu_power_w: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class RateRun:
+    """One of several runs at different rates; those of one ``series`` (a bundle, a server) make one curve."""
+
+    offered_per_s: float
+    result: Result
+    series: str = ""
+
+
+__all__ = ["RateRun", "Run", "Telemetry"]

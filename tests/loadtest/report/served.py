@@ -1,0 +1,92 @@
+"""A server as it might be, simulated: TTFT grows with the prompt, a queue forms now and then, some requests fail."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from slipstream.loadtest.report.records import Run, Telemetry
+from slipstream.loadtest.sample import Sample
+from slipstream.loadtest.scenario import Scenario
+from slipstream.loadtest.verdict import Result, judge
+
+RUN = Run(
+    url="http://127.0.0.1:8080",
+    command="slipstream loadtest default --url http://127.0.0.1:8080",
+    started_at="2026-11-22T00:31:07+00:00",
+    version="0.1.0",
+    plan_digest="sha256:6a1f0c55",
+    bundle_digest="sha256:7170ed33455b4392",
+    index_digest="sha256:91c2aa07",
+    server={"release": "production-v0.1-smollm2-135m-gptq-p42", "engine": "openvino 2026.4"},
+    host={"CPU": "AMD EPYC 9B14, 2 cores", "memory": "24 GiB", "GPU": "none"},
+)
+
+
+def scenario(**changes: Any) -> Scenario:
+    """3 Poisson requests per second for 100 s after 10 of warm-up, held to TTFT and TPOT."""
+    given = {
+        "name": "default",
+        "arrivals": {"kind": "poisson", "rate": 3.0},
+        "slos": [{"metric": "ttft", "bound_ms": 500}, {"metric": "tpot", "bound_ms": 60}],
+        "warmup": 10,
+        "duration": 100,
+    }
+    return Scenario.model_validate(given | changes)
+
+
+def served(
+    load: Scenario, rate: float = 3.0, *, slow: float = 0.03, failing: float = 0.0, chunks: int = 40, seed: int = 7
+) -> list[Sample]:
+    """What came of ``load``: the share ``slow`` waits much longer, the share ``failing`` fails."""
+    rng = np.random.default_rng(seed)
+    length = load.warmup + (load.duration or 60.0)
+    due = np.cumsum(rng.exponential(1 / rate, int(rate * length * 1.5) + 10))
+    due = due[due < length]
+    return [_one(rng, index, moment, load, slow, failing, chunks) for index, moment in enumerate(due.tolist())]
+
+
+def _one(
+    rng: np.random.Generator, index: int, due: float, load: Scenario, slow: float, failing: float, chunks: int
+) -> Sample:
+    sent = due + float(rng.exponential(0.0004))
+    tokens = int(rng.integers(150, 1_400))
+    queue = float(rng.exponential(0.02)) + (float(rng.uniform(0.3, 1.2)) if rng.random() < slow else 0.0)
+    retrieval, prefill = float(rng.normal(0.03, 0.003)), tokens / 6_000 * float(rng.lognormal(0, 0.15))
+    first = sent + queue + retrieval + prefill
+    came = first + np.cumsum(np.concatenate([[0.0], rng.lognormal(np.log(0.02), 0.3, chunks - 1)]))
+    sample = Sample(
+        index=index, scheduled_s=due, sent_s=sent, end_s=float(came[-1]), outcome="ok", measured=due >= load.warmup,
+        chunk_s=came.tolist(), status=200, prompt_tokens=tokens, output_tokens=chunks, counted_tokens=chunks,
+        characters=4 * chunks, finish_reason="length", prompt=f"question-{index % 40}",
+        stages_s={"queue": queue, "retrieval": retrieval, "prefill": prefill, "decode": float(came[-1]) - first},
+    )  # fmt: skip
+    if rng.random() >= failing:
+        return sample
+    refused = rng.random() < 0.7
+    return replace(
+        sample, outcome="rate_limited" if refused else "stalled", chunk_s=[], end_s=sent + (0.004 if refused else 30.0),
+        status=429 if refused else 200, retry_after_s=2.0 if refused else None, output_tokens=None, stages_s={},
+        detail="the queue is full" if refused else "no byte for 30 s",
+    )  # fmt: skip
+
+
+def judged(load: Scenario, samples: list[Sample]) -> Result:
+    return judge(load, samples, planned_s=[sample.scheduled_s for sample in samples])
+
+
+def watched(length_s: float = 110, gpus: int = 0, seed: int = 3) -> list[Telemetry]:
+    """One look per second."""
+    rng = np.random.default_rng(seed)
+    return [
+        Telemetry(
+            t_s=float(second),
+            cpu_share=float(np.clip(rng.normal(0.8, 0.08), 0, 1)),
+            memory_bytes=int(3.1 * 2**30 + second * 2**18),
+            generator_cpu_share=float(rng.uniform(0.04, 0.12)),
+            gpu_share=tuple(float(rng.uniform(0.6, 0.95)) for _ in range(gpus)),
+            gpu_memory_bytes=tuple((40 * 2**30) for _ in range(gpus)),
+            gpu_power_w=tuple(float(rng.normal(480, 20)) for _ in range(gpus)),
+        )
+        for second in range(int(length_s))
+    ]
