@@ -39,7 +39,7 @@ def percentile_table(result: Result) -> Block:
 
 def _percentile_row(name: str, one: Distribution) -> list[str]:
     cells = [
-        f"{number(p.value)}\n{'<' if p.low is None else number(p.low)} … {'>' if p.high is None else number(p.high)}"
+        f"{number(p.value)}\n{'0' if p.low is None else number(p.low)} … {'∞' if p.high is None else number(p.high)}"
         for p in one.percentiles
     ]
     return [name, f"{one.count:,}", *cells, number(one.most), number(one.mean)]
@@ -153,7 +153,7 @@ def rate_figures(scenario: Scenario, rates: Sequence[RateRun]) -> list[Block]:
         marks = _rate_marks(rates, key)
         if marks:
             slo, name = slo_of(scenario, metric), NAMES[metric]
-            bound: list[Mark] = [Rule("y", slo.bound_ms, slo.label, "start")] if slo else []
+            bound: list[Mark] = [Rule("y", slo.bound_ms, slo.label)] if slo else []
             values = np.concatenate([mark.y for mark in marks if isinstance(mark, Line)])
             label = f"p95 {name} against output tokens per second, {len(rates)} runs"
             axes = Axis("output tokens/s"), Axis(f"p95 {name}, ms", log=is_wide(values))

@@ -47,12 +47,12 @@ def render(
         Section("latency", "Latency over time", latency_figures(scenario, columns, bins, window)),
         Section("distributions", "Distributions", [percentile_table(result), *cdf_figures(scenario, columns, result)]),
         Section("prompts", "Prompt length", prompt_figures(scenario, columns)),
-        Section("throughput", "Throughput and goodput", _throughput(scenario, columns, bins, result)),
+        Section("throughput", "Throughput, goodput", _throughput(scenario, columns, bins, result)),
         *([Section("rates", "Across rates", rate_figures(scenario, rates))] if len(rates) > 1 else []),
         Section("errors", "Errors", _errors(samples, result)),
-        Section("stages", "Stages of the slow tail", _stages(columns, result)),
+        Section("stages", "Slow tail", _stages(columns, result)),
         Section("machine", "Machine", telemetry_figures(telemetry, bins, window)),
-        Section("checks", "Checks of the run itself", [_checks(result)]),
+        Section("checks", "Checks", [_checks(result)]),
         Section("configuration", "Configuration", _configuration(run, scenario, result)),
     ]
     return Page(
@@ -144,6 +144,9 @@ def _stages(columns: Columns, result: Result) -> list[Block]:
         return [Note("The server told no times of its stages (it does so on request or not at all).")]
     done = columns.measured & columns.is_ok
     durations = columns.latency_s("e2e", "sent")[done] * 1e3
+    durations = durations[np.isfinite(durations)]
+    if not len(durations):
+        return [Note("No request has a duration, so there is no slow tail.")]
     slow = durations >= np.sort(durations)[quantile_rank(len(durations), 0.95) - 1]
     every = {name: stage.milliseconds.mean for name, stage in stages.items()}
     tail = {name: stage.slow_tail_ms or 0.0 for name, stage in stages.items()}

@@ -215,7 +215,7 @@ class _Drawing:
             return
         for move, title in zip(moves, mark.titles, strict=True):
             if move:
-                yield _path(move, f"{_point_class(mark)} told", title)
+                yield _path(move, _point_class(mark), title)
 
     def _rule(self, mark: Rule) -> Iterator[Markup]:
         if mark.axis == "y":
@@ -237,7 +237,7 @@ def _line_class(mark: Line) -> str:
 
 
 def _point_class(mark: Points) -> str:
-    return f"{mark.shape} tone{mark.tone}{' faint' if mark.faint else ''}"
+    return f"{mark.shape} tone{mark.tone}{' faint' if mark.faint else ''}{' told' if mark.titles else ''}"
 
 
 def _px(value: float) -> str:

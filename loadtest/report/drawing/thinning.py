@@ -18,7 +18,8 @@ def thin_points(x: Floats, y: Floats, most: int = 1500) -> Integers:
     order = np.lexsort((y[known], across))
     starts = np.flatnonzero(np.diff(across[order], prepend=-1))
     ends = np.append(starts[1:], len(order)) - 1
-    extremes = order[np.concatenate([starts, ends])]
+    sides = [x[known].argmin(), x[known].argmax()]
+    extremes = np.concatenate([order[starts], order[ends], sides])
     _, one_of_each = np.unique((across // 2) * 24 + up, return_index=True)
     room = max(most - len(extremes), 0)
     if len(one_of_each) > room:
