@@ -126,3 +126,24 @@ def test_what_the_residual_stream_lacks_is_made_up_for_by_the_matrix_that_writes
 def test_a_symmetric_recipe_has_its_zeros_in_the_middle(checkpoint: Path) -> None:
     found = round_decoder(checkpoint, QuantizationSpec("gptq", 4, 32, symmetric=True), TEXT[:1], silent)
     assert all(bool((one.zeros == 8).all()) for one in found.values())
+
+
+def test_both_matrices_that_write_into_the_residual_stream_are_told_what_it_lacks_there(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, float | None]] = []
+    plain = _Layer._round
+
+    def note(layer: _Layer, names: Any, exact: Any, rounded: Any, missing: Any = None) -> None:
+        told.append((names[0], None if missing is None else float(missing.abs().max())))
+        plain(layer, names, exact, rounded, missing)
+
+    monkeypatch.setattr(_Layer, "_round", note)
+    round_decoder(checkpoint, SPEC, TEXT[:2], silent)
+    first, second = told[:4], told[4:8]
+    assert [name for name, _ in first] == ["self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj"]
+    lacks = dict(first)
+    assert lacks["self_attn.q_proj"] is lacks["mlp.gate_proj"] is None
+    assert lacks["self_attn.o_proj"] == 0  # both streams begin alike
+    assert lacks["mlp.down_proj"]  # and o_proj was rounded by then
+    assert all(missing for name, missing in second if name in ("self_attn.o_proj", "mlp.down_proj"))
