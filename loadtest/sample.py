@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -91,7 +91,7 @@ class Sample:
 
     def to_line(self) -> str:
         """One line of JSON, times to the microsecond."""
-        fields = asdict(self)
+        fields = {name: getattr(self, name) for name in self.__slots__}  # asdict would copy every moment
         fields["chunk_s"] = [round(moment, 6) for moment in self.chunk_s]
         for name in ("scheduled_s", "sent_s", "end_s", "connect_s"):
             fields[name] = round(fields[name], 6)
