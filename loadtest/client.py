@@ -89,6 +89,11 @@ class Client:
         lines += ["Content-Type: application/json"] + ([f"Authorization: Bearer {api_key}"] if api_key else [])
         self._head = "\r\n".join(lines).encode() + b"\r\nContent-Length: %d\r\n\r\n"
 
+    def prepare(self) -> None:
+        """Look the server's name up, which takes long the first time; an unknown one fails later, as refused."""
+        with suppress(OSError):
+            self._connections.resolve()
+
     def ask(self, exchange: Exchange) -> Exchange:
         """Send ``exchange.planned`` and wait for all of the answer; whatever happens is written into ``exchange``."""
         exchange.sent = perf_counter()

@@ -48,6 +48,14 @@ class Connections(ConnectionPool):
         self._connect_s[sock] = perf_counter() - started
         return sock
 
+    def resolve(self) -> None:
+        """Look the name up.
+
+        Raises:
+            OSError: it is unknown.
+        """
+        self._resolve()
+
     def _resolve(self) -> Any:
         if not self._resolved:  # once: a name is looked up in a thread, which costs the loop time
             self._resolved = list(super()._resolve())

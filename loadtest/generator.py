@@ -41,6 +41,7 @@ class Generator:
     def run(self, start: float) -> None:
         """Send all requests and wait for what they come to; ``start`` is a moment of ``time.perf_counter``."""
         self._start = start
+        self._client.prepare()
         self._recorder.open(start)
         with _collector_still():
             if self._plan.is_open:

@@ -85,9 +85,9 @@ class Recorder:
     def _read_all(self) -> None:
         for exchange in iter(self._ended.get, None):
             for result in read(exchange, self._start, is_streamed=self._is_streamed, worker=self._worker):
+                gevent.sleep(0)  # before every slice and every sample, so that many that end at once hold nothing up
                 if result is not None:
                     self._take(*result)
-                gevent.sleep(0)  # after every slice and every sample, so that many that end at once hold nothing up
 
     def _take(self, sample: Sample, text: str) -> None:
         if sample.outcome != "ok" and sample.outcome not in NOT_COUNTED:

@@ -10,6 +10,7 @@ the last chunk were written, and how many there were.
 
 import argparse
 import asyncio
+import gc
 import json
 import sys
 from pathlib import Path
@@ -101,6 +102,8 @@ def main() -> None:
     parser.add_argument("--truth", type=Path, help="where the truth is written")
     arguments = parser.parse_args()
     truth = arguments.truth.open("w", encoding="utf-8") if arguments.truth else None
+    gc.freeze()
+    gc.disable()  # a pause of the server's would look like an error of the client's
     try:
         asyncio.run(serve(truth))
     except KeyboardInterrupt:
