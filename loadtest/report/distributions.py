@@ -10,7 +10,7 @@ from slipstream.loadtest.report.drawing.charts import Axis, Chart, Line, Mark, P
 from slipstream.loadtest.report.drawing.page import Block, Figure, Note, Table
 from slipstream.loadtest.report.drawing.scales import number, percent
 from slipstream.loadtest.report.drawing.thinning import thin_points, thin_steps
-from slipstream.loadtest.report.latency import NAMES, is_wide, since_of, slo_of
+from slipstream.loadtest.report.latency import NAMES, drawn_of, is_wide, since_of, slo_of
 from slipstream.loadtest.report.records import RateRun
 from slipstream.loadtest.scenario import Metric, Scenario
 from slipstream.loadtest.slos import SloResult
@@ -124,10 +124,10 @@ def prompt_figures(scenario: Scenario, columns: Columns) -> list[Block]:
     for place in np.unique(places).tolist():
         inside = places == place
         middles.append(float(np.median(tokens[inside])))
-        medians.append(float(np.median(ttft[inside])))
+        medians.append(_at(ttft[inside], 0.5))
         least, most = number(float(tokens[inside].min()), 9), number(float(tokens[inside].max()), 9)
-        high = float(np.quantile(ttft[inside], 0.95))
-        rows.append((f"{least} to {most}", f"{inside.sum():,}", number(medians[-1]), number(high)))
+        cells = number(medians[-1]), number(_at(ttft[inside], 0.95))
+        rows.append((f"{least} to {most}", f"{inside.sum():,}", *cells))
     shown = thin_points(tokens, ttft)
     marks: list[Mark] = [
         Points("request", tokens[shown], ttft[shown], 6, faint=True),
@@ -140,7 +140,13 @@ def prompt_figures(scenario: Scenario, columns: Columns) -> list[Block]:
     chart = Chart(label, Axis("prompt, tokens", least=None), Axis("TTFT, ms", log=is_wide(ttft)), tuple(marks))
     heads = ("prompt tokens", "requests", "median, ms", "p95, ms")
     table = Table("TTFT by prompt length", heads, rows, frozenset({1, 2, 3}), folded=True)
-    return [Figure(f"TTFT since {since} against prompt length", chart, table=table, wide=True)]
+    note = drawn_of(len(shown), len(ttft))
+    return [Figure(f"TTFT since {since} against prompt length", chart, note, table, wide=True)]
+
+
+def _at(values: Floats, level: float) -> float:
+    """The quantile as `statistics.order` defines it: one of the values."""
+    return float(np.quantile(values, level, method="inverted_cdf"))
 
 
 def rate_figures(scenario: Scenario, rates: Sequence[RateRun]) -> list[Block]:

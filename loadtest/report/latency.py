@@ -15,6 +15,7 @@ from slipstream.loadtest.window import Window
 
 NAMES: dict[Metric, str] = {"ttft": "TTFT", "tpot": "TPOT", "itl": "Largest ITL", "e2e": "End-to-end"}
 _MOST_TOLD = 5
+_MOST_CROSSES = 120
 
 
 def slo_of(scenario: Scenario, metric: Metric) -> Slo | None:
@@ -53,41 +54,40 @@ def _latency_figure(
     at = columns.scheduled_s / bins.unit[0]
     log = is_wide(values)
     shown = thin_points(at, values)
+    failed = _bin_errors(bins, columns)
+    numbers = [[number(float(value)) for value in one] for one in (p50, p95, largest)]
+    rows = list(zip(bins.names(), map(str, counts.tolist()), *numbers, (one or "0" for one in failed), strict=True))
     marks: list[Mark] = [
         *bins.warmup(window),
         Band("p50 to p95", bins.middles, p50, p95, 1),
         Points("request", at[shown], values[shown], 6, faint=True),
         Line("p50", bins.middles, p50, 1),
         Line("p95", bins.middles, p95, 1, dashed=True),
+        *([Rule("y", slo.bound_ms, slo.label)] if slo else []),
+        Hover(bins.edges, [_told(*row) for row in rows]),
+        *_error_marks(bins, columns, values, slo, log=log),
+        _slowest(columns, bins, values),
     ]
-    if slo:
-        marks.append(Rule("y", slo.bound_ms, slo.label))
-    failed = _bin_errors(bins, columns)
-    rows = []
-    titles = []
-    for name, middle, high, most, count, errors in zip(bins.names(), p50, p95, largest, counts, failed, strict=True):
-        rows.append((name, f"{count:.0f}", number(middle), number(high), number(most), errors or "0"))
-        kinds = f"\nfailed: {errors}" if errors else ""
-        titles.append(
-            f"{name}: {count:.0f} requests\np50 {number(middle)}, p95 {number(high)}, max {number(most)} ms{kinds}"
-        )
-    marks.append(Hover(bins.edges, titles))
-    marks.extend(_error_marks(bins, columns, values, slo, log=log))
-    marks.append(_slowest(columns, bins, values))
     name = NAMES[metric]
-    counted = f"since {since}" if metric in ("ttft", "e2e") else "per output token after the first"
+    label = f"{name} over time: p50 {span(p50)} ms, p95 {span(p95)} ms"
+    heads = ("due", "requests", "p50, ms", "p95, ms", "max, ms", "failed")
     return Figure(
-        title=f"{name} {counted}",
-        chart=Chart(
-            f"{name} over time: p50 {span(p50)} ms, p95 {span(p95)} ms", bins.axis,
-            Axis(f"{name}, ms", log=log), tuple(marks),
-        ),
-        table=Table(
-            f"{name} by time", ("due", "requests", "p50, ms", "p95, ms", "max, ms", "failed"), rows,
-            frozenset({1, 2, 3, 4}), folded=True,
-        ),
+        title=f"{name} {f'since {since}' if metric in ('ttft', 'e2e') else 'per output token after the first'}",
+        chart=Chart(label, bins.axis, Axis(f"{name}, ms", log=log), tuple(marks)),
+        note=drawn_of(len(shown), int(np.isfinite(values).sum())),
+        table=Table(f"{name} by time", heads, rows, frozenset({1, 2, 3, 4}), folded=True),
         wide=True,
-    )  # fmt: skip
+    )
+
+
+def _told(due: str, count: str, p50: str, p95: str, largest: str, failed: str) -> str:
+    kinds = f"\nfailed: {failed}" if failed != "0" else ""
+    return f"{due}: {count} requests\np50 {p50}, p95 {p95}, max {largest} ms{kinds}"
+
+
+def drawn_of(drawn: int, known: int) -> str:
+    """That not every request is drawn, where that is so."""
+    return f"{drawn:,} of {known:,} requests are drawn, the extremes among them." if drawn < known else ""
 
 
 def span(values: Floats) -> str:
@@ -122,15 +122,19 @@ def _bin_errors(bins: Bins, columns: Columns) -> list[str]:
 
 
 def _error_marks(bins: Bins, columns: Columns, values: Floats, slo: Slo | None, *, log: bool) -> list[Mark]:
-    """A cross at the upper edge wherever a request failed: it has no latency, and taking forever is its nearest."""
+    """A cross at the upper edge wherever a request failed: it has no latency, and taking forever is its nearest.
+
+    Where many failed, one cross stands for those of its bin.
+    """
     at = columns.scheduled_s[columns.is_error] / bins.unit[0]
     at = at[np.isfinite(at)]
     if not len(at):
         return []
     known = values[np.isfinite(values)]
     edge = max(float(known.max()), slo.bound_ms * (1.0 if log else 1.05) if slo else 0.0) * (1.15 if log else 1.04)
-    shown = thin_points(at, np.full(len(at), edge), 300)
-    return [Points("failed", at[shown], np.full(len(shown), edge), 2, "cross")]
+    if len(at) > _MOST_CROSSES:
+        at = bins.middles[bins.counts(columns.scheduled_s[columns.is_error]) > 0]
+    return [Points("failed", at, np.full(len(at), edge), 2, "cross")]
 
 
 def _slowest(columns: Columns, bins: Bins, values: Floats) -> Points:
@@ -145,4 +149,4 @@ def _slowest(columns: Columns, bins: Bins, values: Floats) -> Points:
     return Points("slowest", columns.scheduled_s[worst] / bins.unit[0], values[worst], 4, "diamond", titles)
 
 
-__all__ = ["NAMES", "is_wide", "latency_figures", "since_of", "slo_of", "span"]
+__all__ = ["NAMES", "drawn_of", "is_wide", "latency_figures", "since_of", "slo_of", "span"]

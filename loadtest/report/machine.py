@@ -25,6 +25,8 @@ def throughput_figures(scenario: Scenario, columns: Columns, bins: Bins, window:
     rates = {"due": (columns.scheduled_s, 6), "succeeded": (columns.end_s[columns.is_ok], 1)}
     if good is not None:
         rates["met every SLO"] = (columns.end_s[good], 3)
+    if columns.is_error.any():
+        rates["failed"] = (columns.end_s[columns.is_error], 2)
     lines = [Line(name, bins.middles, bins.counts(moments) / width, tone) for name, (moments, tone) in rates.items()]
     requests = _series_figure("Requests and goodput", "requests/s", bins, window, lines)
     moments, tokens = token_moments(columns)

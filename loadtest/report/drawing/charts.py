@@ -220,7 +220,7 @@ class _Drawing:
     def _rule(self, mark: Rule) -> Iterator[Markup]:
         if mark.axis == "y":
             place = self.y.at(mark.value)
-            up = place + 13 if place - self.top < 16 else place - 4
+            up = place + 13 if place - self.top < 30 else place - 4
             yield _path(f"M{_px(self.left)} {_px(place)}H{_px(self.right)}", "rule")
             across = self.left + 4 if mark.side == "start" else self.right - 2
             yield _text(across, up, mark.label, mark.side, "rule-text")
