@@ -107,7 +107,8 @@ class Role:
             return
         if self.environment.web_ui is None:
             self.environment.process_exit_code = exit_code
-            gevent.spawn(runner.quit)
+            # Locust writes its CSV files once per second, and not once more when it ends.
+            gevent.spawn_later(1.5 if getattr(self.environment.parsed_options, "csv_prefix", None) else 0, runner.quit)
         else:
             gevent.spawn(runner.stop)
 
