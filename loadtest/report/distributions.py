@@ -47,6 +47,8 @@ def _percentile_row(name: str, one: Distribution) -> list[str]:
 
 def cdf_figures(scenario: Scenario, columns: Columns, result: Result) -> list[Block]:
     """One per metric, over the requests that count for it; one that failed never gets there."""
+    if not result.metrics.latencies:
+        return []  # the table of percentiles says why
     claimed = {slo.metric for slo in scenario.slos}
     metrics = [metric for metric in _METRICS if metric != "itl" or metric in claimed]
     found = [_cdf(scenario, columns, result, metric) for metric in metrics]

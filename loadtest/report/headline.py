@@ -48,6 +48,8 @@ def _each(slos: list[SloResult], ending: str = "holds") -> str:
 
 
 def _missed(slo: SloResult) -> str:
+    if not slo.requests:
+        return "no request was counted"
     requests = "request" if slo.requests == 1 else "requests"
     return f"{slo.misses:,} of {slo.requests:,} {requests} missed it"
 
@@ -85,7 +87,7 @@ def claims(result: Result) -> list[Claim]:
             word="void" if void else slo.verdict,
             tone="void" if void else TONES[slo.verdict],
             name=_name(slo),
-            text=_found(slo, result.confidence),
+            text=_found(slo, result.confidence) + ("" if void else _ending(slo)),
             notes=slo.warnings,
         )
         for slo in result.slos
@@ -100,18 +102,22 @@ def _name(slo: SloResult) -> str:
 def _found(slo: SloResult, confidence: float) -> str:
     """n, misses, what was observed and how far it can be trusted."""
     if not slo.requests:
-        return f"no request was counted; {_settling(slo)}."
+        return _missed(slo)
     failed = f", {slo.errors:,} of them failed" if slo.errors else ""
     share = f"{number(100 * slo.misses / slo.requests)}%, allowed {percent(1 - slo.slo.quantile)}"
     level = f"p{slo.slo.quantile * 100:g}"
     observed = "beyond any bound (failed requests)" if slo.observed_ms is None else f"{number(slo.observed_ms)} ms"
     low = "0" if slo.lower_ms is None else number(slo.lower_ms)
     high = "∞" if slo.upper_ms is None else number(slo.upper_ms)
-    text = (
+    return (
         f"{slo.misses:,} of {slo.requests:,} requests missed it ({share}){failed}; {level} observed: {observed}, "
         f"bounds [{low}, {high}] ms, each at {percent(confidence)}"
     )
-    return f"{text}; {_settling(slo)}." if slo.verdict == "INCONCLUSIVE" else f"{text}."
+
+
+def _ending(slo: SloResult) -> str:
+    """What an open claim needs; a void run would need another run."""
+    return f"; {_settling(slo)}" if slo.verdict == "INCONCLUSIVE" else ""
 
 
 __all__ = ["TONES", "claims", "load_in_words", "sentence"]

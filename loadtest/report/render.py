@@ -95,6 +95,8 @@ def _errors(samples: Sequence[Sample], result: Result) -> list[Block]:
     counts = result.metrics.counts
     aside = ", ".join(f"{number_of:,} {kind.replace('_', ' ')}" for kind, number_of in counts.not_counted.items())
     notes = [Note(f"Not counted, because they say nothing about the server: {aside}.")] if aside else []
+    if not counts.counted:
+        return [Note("No request was counted, so none failed."), *notes]
     if not counts.errors:
         high = f" (at most {number(100 * counts.error_share_high)}%)" if counts.error_share_high is not None else ""
         return [Note(f"None of {counts.counted:,} counted requests failed{high}."), *notes]

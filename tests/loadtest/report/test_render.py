@@ -163,6 +163,7 @@ def test_several_rates_make_a_curve_per_series_and_one_makes_none() -> None:
     one = render(RUN, load, samples, result, rates=[RateRun(3, result)])
     several = render(RUN, load, samples, result, rates=[RateRun(3, result, "A"), RateRun(4, result, "B")])
     assert 'id="rates"' not in one
+    assert 'id="rates"' in several
     assert "p95 TTFT against throughput" in several
     assert "B 4 requests/s: " in several
 

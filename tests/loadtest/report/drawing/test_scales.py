@@ -12,6 +12,7 @@ def test_no_values_or_one_value_still_make_a_range() -> None:
     assert bounds(np.zeros(0)) == (0, 1)
     assert bounds(np.array([np.nan, np.inf])) == (0, 1)
     assert bounds(np.array([0.0, -1.0]), log=True) == (1, 10)
+    assert bounds(np.array([5.0, 9.0]), least=0) == (0, 9)
     for low, high in (bounds(np.array([5.0])), bounds(np.array([0.0]), least=0), bounds(np.array([7.0]), log=True)):
         assert low < high
 
