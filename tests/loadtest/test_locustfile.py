@@ -1,4 +1,4 @@
-"""The load test inside real Locust processes: alone, stopped, as a master with workers, and behind the web interface."""
+"""The load test inside real Locust processes: alone, stopped, as a master with workers, behind the web interface."""
 
 import json
 import signal
@@ -6,12 +6,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -179,7 +178,7 @@ def test_the_web_interface_starts_a_run_and_stays_usable(tmp_path: Path, mock_ho
         wait_for(page)
         for _ in range(2):
             form = {"user_count": "1", "spawn_rate": "1", "host": mock_host, "scenario": str(scenario)}
-            urllib.request.urlopen(f"{page}/swarm", urllib.parse.urlencode(form).encode(), timeout=5).close()
+            httpx.post(f"{page}/swarm", data=form).raise_for_status()
             wait_for_state(page, "running")
             statistics = wait_for_state(page, "stopped")
     finally:
@@ -195,9 +194,9 @@ def test_the_web_interface_starts_a_run_and_stays_usable(tmp_path: Path, mock_ho
 def wait_for(page: str) -> None:
     for _ in range(200):
         try:
-            urllib.request.urlopen(page, timeout=5).close()
+            httpx.get(page).raise_for_status()
             return
-        except OSError:
+        except httpx.TransportError:
             time.sleep(0.1)
     raise AssertionError("no web interface")
 
@@ -211,6 +210,5 @@ def wait_for_state(page: str, state: str) -> dict[str, Any]:
 
 
 def read_json(page: str) -> dict[str, Any]:
-    with urllib.request.urlopen(page, timeout=5) as answer:
-        said: dict[str, Any] = json.load(answer)
+    said: dict[str, Any] = httpx.get(page).raise_for_status().json()
     return said
