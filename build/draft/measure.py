@@ -11,14 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from slipstream.build.draft.prompts import ANSWER_TOKENS, Asked, answer_all
 from slipstream.build.options import DraftOptions
 from slipstream.engines.protocols import Progress, Runtime, Speculation
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 STREAMS = 8
 ALONE = 4
@@ -107,23 +104,6 @@ class SpeculationReport:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
-
-    def table(self) -> "Table":
-        """For people."""
-        from rich.table import Table
-
-        table = Table("speculation", title=self.why)
-        for heading in ("accepted", "tokens/step", "tokens/s alone", "gain", f"tokens/s, {STREAMS} streams", "gain"):
-            table.add_column(heading, justify="right")
-        for one in self.measured:
-            accepted = "" if one.acceptance_rate is None else f"{one.acceptance_rate:.0%}"
-            name = f"{one.candidate.name} (kept)" if one.candidate == self.kept else one.candidate.name
-            table.add_row(name, accepted, f"{one.tokens_per_step:.2f}", *_cells(one.alone), *_cells(one.loaded))
-        return table
-
-
-def _cells(speed: Speed) -> tuple[str, str]:
-    return f"{speed.tokens_per_s:.0f} ± {speed.spread:.0f}", f"{speed.gain:.2f} ± {speed.gain_spread:.2f}"
 
 
 @dataclass(frozen=True, slots=True)

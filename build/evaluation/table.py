@@ -1,6 +1,6 @@
 """What was measured of one engine, as a Markdown table: measure, merged model, engine, gate."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from slipstream.build.evaluation.record import Evaluation
@@ -25,7 +25,35 @@ def evaluation_lines(evaluation: Evaluation) -> Iterator[str]:
     """The table of a build."""
     gates = {gate.name: gate for gate in evaluation.gates}
     yield from markdown(("measured", "merged model", "engine", "gate"), list(_rows(evaluation, gates)))
+    if evaluation.draft is not None:
+        yield ""
+        yield from speculation_lines(evaluation.draft)
     yield f"on {evaluation.host.cores} cores of {evaluation.host.cpu}"
+
+
+def speculation_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """Every way to speculate that was measured, and why one of them, or none, is kept.
+
+    Args:
+        report: a `SpeculationReport` as plain values.
+    """
+    header = ("speculation", "accepted", "tokens/step", "tokens/s alone", "gain", "tokens/s, 8 streams", "gain")
+    yield from markdown(header, [_speculation_row(one, report["kept"]) for one in report["measured"]])
+    yield str(report["why"])
+
+
+def _speculation_row(one: Mapping[str, Any], kept: Mapping[str, Any]) -> Row:
+    method, tokens = one["candidate"]["method"], one["candidate"]["tokens"]
+    name = " ".join([method, *([str(tokens)] if tokens else []), *(["(kept)"] if one["candidate"] == kept else [])])
+    speeds = [
+        cell
+        for speed in (one["alone"], one["loaded"])
+        for cell in (
+            f"{speed['tokens_per_s']:.0f} ± {speed['spread']:.0f}",
+            f"{speed['gain']:.2f} ± {speed['gain_spread']:.2f}",
+        )
+    ]
+    return name, told("{:.0%}", one["acceptance_rate"]), f"{one['tokens_per_step']:.2f}", *speeds
 
 
 def _rows(evaluation: Evaluation, gates: dict[str, GateResult]) -> Iterator[Row]:
@@ -94,4 +122,4 @@ def told(words: str, value: float | None) -> str:
     return "-" if value is None else words.format(value)
 
 
-__all__ = ["evaluation_lines", "markdown", "megabytes", "number", "share", "told"]
+__all__ = ["evaluation_lines", "markdown", "megabytes", "number", "share", "speculation_lines", "told"]

@@ -13,11 +13,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
 from slipstream.build.calibration import source_chunks
 from slipstream.build.draft.measure import NONE, ROUNDS, Candidate, measure, prompts_needed, speculation
 from slipstream.build.draft.prompts import Asked, answer_all, asked_prompts
+from slipstream.build.evaluation.table import speculation_lines
 from slipstream.build.options import Calibration
 from slipstream.engines.openvino.runtime import OpenVinoRuntime
 from slipstream.engines.protocols import RuntimeOptions
@@ -67,7 +66,7 @@ def main() -> None:
     needed = prompts_needed(given.rounds)
     if given.rounds:
         report = measure(load_each, asked[:needed], lambda *_: None, given.rounds)
-        Console(width=140).print(report.table())
+        print("\n".join(speculation_lines(report.as_dict())))
         print(json.dumps(report.as_dict()))
     if given.agreement:
         agreement(load_each, asked[needed:])

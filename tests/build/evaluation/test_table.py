@@ -74,6 +74,20 @@ def test_every_measure_stands_beside_the_merged_models_and_its_gate() -> None:
     assert list(evaluation_lines(evaluation()))[-1] == "on 2 cores of a CPU"
 
 
+def test_a_build_that_tried_drafts_shows_each_and_says_why_one_was_kept() -> None:
+    speed = {"tokens_per_s": 58.8, "spread": 8.9, "gain": 1.0, "gain_spread": 0.0}
+    faster = speed | {"gain": 1.094, "gain_spread": 0.052}
+    none = {"candidate": {"method": "none", "tokens": 0}, "acceptance_rate": None, "tokens_per_step": 1.0}
+    lookup = {"candidate": {"method": "prompt_lookup", "tokens": 2}, "acceptance_rate": 0.254, "tokens_per_step": 1.36}
+    measured = [none | {"alone": speed, "loaded": speed}, lookup | {"alone": faster, "loaded": speed}]
+    tried = {"measured": measured, "kept": lookup["candidate"], "why": "prompt_lookup 2 is kept: it is faster"}
+    found = evaluation().model_copy(update={"draft": tried})
+    table = cells(found)
+    assert table["none"] == ["-", "1.00", "59 ± 9", "1.00 ± 0.00", "59 ± 9", "1.00 ± 0.00"]
+    assert table["prompt_lookup 2 (kept)"] == ["25%", "1.36", "59 ± 9", "1.09 ± 0.05", "59 ± 9", "1.00 ± 0.00"]
+    assert "prompt_lookup 2 is kept: it is faster" in list(evaluation_lines(found))
+
+
 def test_engines_are_compared_a_column_each(tmp_path: Path) -> None:
     clocked = Speed(Measured(1, 90.0, 0.1, 100.0, 0.2, 0.0123), Measured(8, 300.0, 0.1, 50.0, 0.1, 0.5), 4 * 10**8, 900)
     stages = {"quantize": Took(seconds=90.4)}
