@@ -64,7 +64,14 @@ def free_port() -> int:
 
 def start(folder: Path, *options: object) -> "subprocess.Popen[str]":
     command = [*LOCUST, *map(str, options)]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts
+    )
+
+
+def _hear_interrupts() -> None:
+    """As in a terminal; what runs the tests in the background may have switched SIGINT off for all of its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def headless(folder: Path, scenario: Path, host: str) -> list[object]:
