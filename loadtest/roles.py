@@ -7,6 +7,7 @@ Locust's test when all is answered.
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def files_of(options: Any, plan: Plan) -> tuple[Files, Path]:
         raise NoRun(f"samples cannot be written: {error}", "give another --samples") from error
 
 
-class Role:
+class Role(ABC):
     """What all have in common: a run that begins with Locust's test and is stopped with it."""
 
     def __init__(self, environment: Environment, listen: Listener) -> None:
@@ -74,9 +75,9 @@ class Role:
         environment.events.test_stopping.add_listener(lambda **_: self.stop())
         environment.events.quitting.add_listener(lambda **_: self.stop())
 
+    @abstractmethod
     def stop(self) -> None:
         """End the run, and come back when its samples are safe."""
-        raise NotImplementedError
 
     def client(self, plan: Plan) -> Client:
         if not self.environment.host:

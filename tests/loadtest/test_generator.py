@@ -1,9 +1,6 @@
 """Requests go out when they are due, whatever became of those before."""
 
 import gc
-import subprocess
-import sys
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
@@ -22,15 +19,6 @@ from slipstream.loadtest.scenario import Scenario
 from slipstream.loadtest.tokens import ServerTokenizer
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def mock_host() -> Iterator[str]:
-    command = [sys.executable, "-m", "tests.loadtest.mock_server"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as mock:
-        assert mock.stdout is not None
-        yield f"http://127.0.0.1:{int(mock.stdout.readline())}"
-        mock.terminate()
 
 
 class Run:

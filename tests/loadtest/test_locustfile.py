@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,6 @@ from slipstream.loadtest.scenario import Scenario
 
 ROOT = Path(__file__).parents[2]
 LOCUST = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py")]
-
-
-@pytest.fixture(scope="module")
-def mock_host() -> Iterator[str]:
-    command = [sys.executable, "-m", "tests.loadtest.mock_server"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as mock:
-        assert mock.stdout is not None
-        yield f"http://127.0.0.1:{int(mock.stdout.readline())}"
-        mock.terminate()
 
 
 def write_scenario(folder: Path, **fields: Any) -> Path:
