@@ -89,6 +89,8 @@ class Recipe(Section):
             raise ValueError("evaluation: null is needed with target: tensorrt_llm, whose engines run on GPUs only")
         if self.target == "tensorrt_llm" and self.draft.method != "none":
             raise ValueError("a draft for target: tensorrt_llm is named in tensorrt_llm.speculative")
+        if self.target == "tensorrt_llm" and self.serving.batch_invariant:
+            raise ValueError("serving.batch_invariant needs target: openvino; the other runtime is not made for it")
         if self.target == "openvino" and self.quantization.method == "fp8":
             raise ValueError("quantization.method: fp8 needs target: tensorrt_llm; a CPU has no 8-bit floats")
         return self

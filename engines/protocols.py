@@ -230,6 +230,10 @@ class RuntimeOptions:
 
     ``tokenizer`` is the ``tokenizer.json`` (Hugging Face, byte-level) that tells which text each token is; without one
     the runtime refuses requests with a grammar. ``grammars`` are compiled before the runtime is ready.
+
+    ``batch_invariant``: which token greedy decoding picks does not depend on how many positions a step computes, so not
+    on what else is asked at the time, nor on ``speculation``, which implies it. It is slower, and its KV cache holds
+    fewer positions in the same bytes.
     """
 
     max_concurrency: int = 8
@@ -238,3 +242,4 @@ class RuntimeOptions:
     tokenizer: Path | None = None
     grammars: tuple[str, ...] = ()
     speculation: Speculation | None = None
+    batch_invariant: bool = False

@@ -12,6 +12,7 @@ generator  ``prompt_ids`` INT32 [length], ``generation_id`` BYTES [1],  ``text``
            ``max_tokens`` INT32 [1], ``temperature`` FP32 [1],          ``hits`` BYTES [1] (first response, then empty)
            ``top_p`` FP32 [1], ``seed`` INT64 [1] (-1: none),
            ``stop`` BYTES [n] (an empty string stops nothing),
+           ``ignore_eos`` BOOL [1] (end at ``max_tokens`` only),
            ``cancel`` BOOL [1] (optional)
 rag        question ids and mask, messages, search, sampling, id        the generator's
 search     question ids and mask, messages, search, max_tokens          ``hits``
@@ -22,7 +23,8 @@ earlier one, so ``hits`` pass through the generator and come back with its first
 
 ``messages`` is a JSON list of ``{"role", "content"}``; an empty one asks for the hits alone (JSON, `SearchResult`),
 without a prompt. ``prompt_ids`` are empty too where the evidence is declined: then the answer is its sentence, the
-engine reads nothing and counts 0 prompt tokens, and the completion tokens are those of the sentence.
+engine reads nothing and counts 0 prompt tokens, and the completion tokens are those of the sentence, which
+``ignore_eos`` does not lengthen.
 ``finish_reason`` is empty until the last response, which carries the final counts.
 """
 

@@ -15,7 +15,9 @@ SIGNATURE = "bundle.sig"
 SIDECARS = (EVALUATION, SIGNATURE)
 """Files beside the manifest that it does not list: they come to a finished bundle, and are no part of its id."""
 # Serving options that did not exist when the schema's first bundles were built.
-_ADDED_SERVING = ("citations", "min_confidence", "context_margin")
+_FIRST_SERVING = {
+    "context_tokens", "max_concurrency", "max_waiting", "max_output_tokens", "kv_cache_bytes", "stream_interval",
+}  # fmt: skip
 
 
 class _Frozen(BaseModel):
@@ -83,7 +85,8 @@ class ServingOptions(_Frozen):
     once). ``citations``: ``constrained`` answers cite only contexts of their prompt and end only after they cited one,
     by the grammar they are decoded with; from ``free`` ones wrong marks are dropped afterwards, and one may cite
     nothing. A question whose search is less sure than ``min_confidence`` is declined instead of answered; 0 declines
-    none.
+    none. ``batch_invariant``: a greedy answer does not depend on what else is asked at the time; slower, and the KV
+    cache holds fewer positions. A bundle with a draft is always served so (OpenVINO).
     """
 
     context_tokens: int = Field(default=768, ge=64)
@@ -95,6 +98,7 @@ class ServingOptions(_Frozen):
     stream_interval: int = Field(default=6, ge=1, le=32)
     citations: Literal["constrained", "free"] = "constrained"
     min_confidence: float = Field(default=SURE, ge=0, le=1)
+    batch_invariant: bool = False
 
 
 class DraftEntry(_Frozen):
@@ -126,11 +130,11 @@ class Manifest(_Frozen):
     def computed_id(self) -> str:
         """First 16 hex digits of sha256 over the canonical JSON of every other field.
 
-        A field of `_ADDED_SERVING` with its default value and an embedder's missing adapter are left out, so that
-        bundles built before there were such keep their id.
+        A serving option that came after `_FIRST_SERVING` and has its default value, and an embedder's missing adapter,
+        are left out, so that bundles built before there were such keep their id.
         """
         body = self.model_dump(mode="json", exclude={"id"})
-        for name in _ADDED_SERVING:
+        for name in body["serving"].keys() - _FIRST_SERVING:
             if body["serving"][name] == ServingOptions.model_fields[name].default:
                 del body["serving"][name]
         if self.embedder.adapter is None:

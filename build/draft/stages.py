@@ -139,7 +139,7 @@ def _speculate(recipe: Recipe, chunks: Sequence[Chunk]) -> Stage:
     inputs = _prompt_inputs(recipe, chunks) | {
         "method": options.method,
         "candidates": [asdict(candidate) for candidate in tried],
-        "serving": recipe.serving.model_dump(include={"max_concurrency", "kv_cache_bytes"}),
+        "serving": recipe.serving.model_dump(include={"max_concurrency", "kv_cache_bytes", "batch_invariant"}),
         "host": {"cpu": probe_host().cpu_model, "cores": len(os.sched_getaffinity(0))},
         "libraries": library_versions("openvino-genai"),
         "code": {
@@ -182,6 +182,7 @@ def _load(recipe: Recipe, outputs: Outputs, candidate: Candidate) -> Runtime:
         recipe.serving.kv_cache_bytes,
         tokenizer=outputs["merge"].folder / "tokenizer" / TOKENIZER,
         speculation=speculation(candidate, draft),
+        batch_invariant=recipe.serving.batch_invariant,
     )
     return runtime(recipe.target, outputs["compile"].folder, options)
 

@@ -38,6 +38,7 @@ class EngineProcess:
             *(() if options.threads is None else ("--threads", str(options.threads))),
             *(() if options.tokenizer is None else ("--tokenizer", str(options.tokenizer))),
             *(() if options.speculation is None else ("--speculation", as_words(options.speculation))),
+            *(("--batch-invariant",) if options.batch_invariant else ()),
         ]
         with theirs:
             self._process = subprocess.Popen(

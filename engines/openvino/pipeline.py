@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from slipstream import InputError
+from slipstream.engines.openvino.arithmetic import BLOCK_TOKENS, FAST, arithmetic_of
 from slipstream.engines.openvino.speculation import Account, draft_folder, speculate, write_encoder
 from slipstream.engines.openvino.telemetry import switch_off_telemetry
 from slipstream.engines.openvino.vocabulary import token_bytes, vocabulary_model, with_end
@@ -17,10 +18,6 @@ from slipstream.engines.protocols import GenerationRequest, RuntimeOptions
 # Prompt tokens a step prefills at most. A cancel and every running stream wait for a step, so it has to be well under
 # 0.2 s on two cores; the library's default of 256 is not when the machine does anything else.
 PREFILL_TOKENS = 128
-# Positions per KV block on a CPU.
-BLOCK_TOKENS = 32
-# An 8-bit cache keeps a 32-bit scale and a 32-bit zero point: for keys by channel and block, for values by position.
-_SCALE_BYTES = 8
 
 
 class EngineUnreadable(InputError):
@@ -45,12 +42,10 @@ class EngineConfig:
             heads: int = config["num_attention_heads"]
             key_value_heads: int = config.get("num_key_value_heads") or heads
             head_dim: int = config.get("head_dim") or config["hidden_size"] // heads
-            scale_bytes = _SCALE_BYTES * (head_dim + BLOCK_TOKENS)
             self.vocabulary_size: int = config["vocab_size"]
             context_length: int = config["max_position_embeddings"]
-            block_bytes: int = (
-                config["num_hidden_layers"] * key_value_heads * (2 * BLOCK_TOKENS * head_dim + scale_bytes)
-            )
+            self.arithmetic = arithmetic_of(options)
+            block_bytes = self.arithmetic.block_bytes(config["num_hidden_layers"], key_value_heads, head_dim)
         except (OSError, ValueError, KeyError) as error:
             raise EngineUnreadable(
                 f"{engine_dir} is not an OpenVINO engine: {error!r}", "slipstream build RECIPE"
@@ -146,9 +141,10 @@ def load_pipeline(engine_dir: Path, options: RuntimeOptions, config: EngineConfi
     scheduler.dynamic_split_fuse = True
     scheduler.max_num_batched_tokens = _step_tokens(options, config)
     scheduler.enable_prefix_caching = True
-    properties: dict[str, Any] = {"KV_CACHE_PRECISION": "u8", "PERFORMANCE_HINT": "LATENCY"}
+    common: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if options.threads is not None:
-        properties["INFERENCE_NUM_THREADS"] = options.threads
+        common["INFERENCE_NUM_THREADS"] = options.threads
+    properties = common | dict(config.arithmetic.properties)
     if options.tokenizer is None and options.speculation is None:
         return ContinuousBatchingPipeline(str(engine_dir), scheduler, "CPU", properties)
     tokenizer = _load_tokenizer(options.tokenizer, config)
@@ -160,7 +156,7 @@ def load_pipeline(engine_dir: Path, options: RuntimeOptions, config: EngineConfi
         else:
             folder = loading.enter_context(draft_folder(options.speculation.engine))
             _write_tokenizer(options.tokenizer, config, folder)
-            proposer = {"draft_model": draft_model(str(folder), "CPU", **properties)}
+            proposer = {"draft_model": draft_model(str(folder), "CPU", **common, **FAST.properties)}
         return ContinuousBatchingPipeline(str(engine_dir), tokenizer, scheduler, "CPU", **properties, **proposer)
 
 

@@ -190,6 +190,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--speculation", type=from_words)
+    parser.add_argument("--batch-invariant", action="store_true")
     return parser.parse_args()
 
 
@@ -199,7 +200,13 @@ def main() -> None:
     link = Link(socket.socket(fileno=given.socket))
     ((_, named),) = link.receive() or (("prepare", ()),)
     options = RuntimeOptions(
-        given.slots, given.kv_cache_bytes, given.threads, given.tokenizer, tuple(named), given.speculation
+        given.slots,
+        given.kv_cache_bytes,
+        given.threads,
+        given.tokenizer,
+        tuple(named),
+        given.speculation,
+        batch_invariant=given.batch_invariant,
     )
     faulthandler.dump_traceback_later(_SLOW_LOAD_S)
     try:

@@ -13,7 +13,7 @@ from slipstream.ensemble.triton import tensors
 from slipstream.ensemble.triton.parent import exit_with_parent
 
 if TYPE_CHECKING:
-    from slipstream.engines.protocols import Speculation
+    from slipstream.engines.protocols import RuntimeOptions, Speculation
     from slipstream.ensemble.bundle import Bundle
     from slipstream.ensemble.contracts import ErrorCode
 
@@ -27,32 +27,22 @@ class GeneratorModel:
     """One instance drives one engine; batching happens in the runtime, not in Triton."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        from slipstream.engines.protocols import RuntimeOptions
         from slipstream.engines.registry import runtime
-        from slipstream.ensemble.grammar import common_grammars
-        from slipstream.ensemble.tokenizer import TOKENIZER, ChatTokenizer
+        from slipstream.ensemble.tokenizer import ChatTokenizer
         from slipstream.ensemble.triton.admission import admitted_bundle
 
         exit_with_parent()
         self._closing = threading.Event()
         bundle = admitted_bundle(args)
         serving = bundle.manifest.serving
-        constrained = serving.citations == "constrained"
-        options = RuntimeOptions(
-            max_concurrency=serving.max_concurrency,
-            kv_cache_bytes=serving.kv_cache_bytes,
-            tokenizer=bundle.tokenizer_dir / TOKENIZER if constrained else None,
-            grammars=common_grammars() if constrained else (),
-            speculation=_speculation(bundle),
-        )
         tokenizer = ChatTokenizer(bundle.tokenizer_dir)
         self._generator = Generator(
-            runtime(bundle.manifest.engine.target, bundle.engine_dir, options),
+            runtime(bundle.manifest.engine.target, bundle.engine_dir, runtime_options(bundle)),
             tokenizer,
             max_concurrency=serving.max_concurrency,
             max_waiting=serving.max_waiting,
             stream_interval=serving.stream_interval,
-            constrained=constrained,
+            constrained=serving.citations == "constrained",
         )
         if _calls_models(bundle):
             threading.Thread(target=self._warm_up_late, args=[tokenizer], name="generator-warm-up", daemon=True).start()
@@ -101,6 +91,24 @@ class GeneratorModel:
         self._generator.close()
 
 
+def runtime_options(bundle: "Bundle") -> "RuntimeOptions":
+    """What the engine of ``bundle`` is loaded with."""
+    from slipstream.engines.protocols import RuntimeOptions
+    from slipstream.ensemble.grammar import common_grammars
+    from slipstream.ensemble.tokenizer import TOKENIZER
+
+    serving = bundle.manifest.serving
+    constrained = serving.citations == "constrained"
+    return RuntimeOptions(
+        max_concurrency=serving.max_concurrency,
+        kv_cache_bytes=serving.kv_cache_bytes,
+        tokenizer=bundle.tokenizer_dir / TOKENIZER if constrained else None,
+        grammars=common_grammars() if constrained else (),
+        speculation=_speculation(bundle),
+        batch_invariant=serving.batch_invariant,
+    )
+
+
 def _speculation(bundle: "Bundle") -> "Speculation | None":
     from slipstream.engines.protocols import Speculation
 
@@ -130,6 +138,7 @@ def _question(request: Any) -> Question:
             temperature=float(tensors.array(request, "temperature")[0]),
             top_p=float(tensors.array(request, "top_p")[0]),
             seed=None if seed < 0 else seed,
+            ignore_eos=bool(tensors.array(request, "ignore_eos")[0]),
         ),
         stop=[bytes(stop).decode("utf-8", "replace") for stop in tensors.array(request, "stop")],
         hits=tensors.text(request, "hits"),

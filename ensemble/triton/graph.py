@@ -119,6 +119,7 @@ def build_graph(dimension: int, parameters: Mapping[str, str], embedder_backend:
             Tensor("top_p", "FP32"),
             Tensor("seed", "INT64"),
             Tensor("stop", "BYTES", (-1,)),
+            Tensor("ignore_eos", "BOOL"),
             Tensor("cancel", "BOOL", optional=True),
         ),
         (

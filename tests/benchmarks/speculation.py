@@ -1,17 +1,19 @@
 """What speculation brings on this machine: `slipstream.build.draft.measure` on a bundle's engine, and greedy agreement.
 
-Agreement: 100 prompts, answered greedily without and with each speculation, and without it a second time one by one.
-Which of two nearly equal tokens wins is decided by the last bits of a sum, which depend on how many positions a step
-computes; so two runs without speculation differ as well where their batches do, and that is the number to compare with.
+Agreement: 100 prompts, answered greedily 8 at a time without and with each speculation, and without it one by one: all
+in the batch-invariant arithmetic that speculation implies, where each answer has to be the same. Beside it the fast
+arithmetic without speculation, 8 at a time and one by one, which shows what batches change there, and both speeds.
 
 Run: ``python -m tests.benchmarks.speculation --bundle DIR [--draft ENGINE_DIR]``.
 """
 
 import argparse
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 
 from slipstream.build.calibration import source_chunks
 from slipstream.build.draft.measure import NONE, ROUNDS, Candidate, measure, prompts_needed, speculation
@@ -26,19 +28,35 @@ from tests.benchmarks.served import machine
 PROMPTS, LIMIT, SEED = 100, 896, 11
 
 
-def agreement(load: dict[Candidate, Callable[[], OpenVinoRuntime]], asked: list[Asked]) -> None:
-    answers: dict[str, list[list[int]]] = {}
-    for candidate, make in load.items():
-        runtime = make()
-        answers[candidate.name] = answer_all(runtime, asked, lambda *_: None)
+def agreement(load: Callable[..., OpenVinoRuntime], tried: Sequence[Candidate], asked: Sequence[Asked]) -> bool:
+    """Print how many answers are those of the engine alone; whether all are that have to be."""
+    expected, seconds = _answered(partial(load, NONE, batch_invariant=True), asked, together=False)
+    print(f"batch-invariant, one by one: {len(asked)} answers in {seconds:.1f} s", flush=True)
+    held = True
+    for name, make, together, has_to in (
+        ("batch-invariant", partial(load, NONE, batch_invariant=True), True, True),
+        *((one.name, partial(load, one), True, True) for one in tried if one != NONE),
+        ("fast, one by one", partial(load, NONE), False, False),
+        ("fast", partial(load, NONE), True, False),
+    ):
+        given, seconds = _answered(make, asked, together=together)
+        same = sum(one == other for one, other in zip(given, expected, strict=True))
+        print(f"same answer: {name}: {same} of {len(asked)}, in {seconds:.1f} s", flush=True)
+        held &= same == len(asked) or not has_to
+    return held
+
+
+def _answered(
+    make: Callable[[], OpenVinoRuntime], asked: Sequence[Asked], *, together: bool
+) -> tuple[list[list[int]], float]:
+    runtime = make()
+    try:
+        started = perf_counter()
+        batches = [asked] if together else [[one] for one in asked]
+        answers = [answer for batch in batches for answer in answer_all(runtime, batch, lambda *_: None)]
+        return answers, perf_counter() - started
+    finally:
         runtime.close()
-        if candidate == NONE:
-            runtime = make()
-            answers["none, one by one"] = [answer_all(runtime, [one], lambda *_: None)[0] for one in asked]
-            runtime.close()
-    for name, given in answers.items():
-        same = sum(one == other for one, other in zip(given, answers[NONE.name], strict=True))
-        print(f"same answer as none, 8 streams: {name}: {same} of {len(asked)}", flush=True)
 
 
 def main() -> None:
@@ -55,9 +73,10 @@ def main() -> None:
     methods = ("prompt_lookup", "draft") if given.draft else ("prompt_lookup",)
     tried = [NONE, *(Candidate(method, length) for method in methods for length in given.lengths)]  # type: ignore[arg-type]
 
-    def load(candidate: Candidate) -> OpenVinoRuntime:
+    def load(candidate: Candidate, *, batch_invariant: bool = False) -> OpenVinoRuntime:
         spoken = speculation(candidate, given.draft)
-        options = RuntimeOptions(tokenizer=bundle / "tokenizer" / TOKENIZER, speculation=spoken)
+        file = bundle / "tokenizer" / TOKENIZER
+        options = RuntimeOptions(tokenizer=file, speculation=spoken, batch_invariant=batch_invariant)
         return OpenVinoRuntime(bundle / "engine", options)
 
     load_each: dict[Candidate, Callable[[], OpenVinoRuntime]] = {one: partial(load, one) for one in tried}
@@ -68,8 +87,8 @@ def main() -> None:
         report = measure(load_each, asked[:needed], lambda *_: None, given.rounds)
         print("\n".join(speculation_lines(report.as_dict())))
         print(json.dumps(report.as_dict()))
-    if given.agreement:
-        agreement(load_each, asked[needed:])
+    if given.agreement and not agreement(load, tried, asked[needed:]):
+        sys.exit("an answer is another one with speculation than without")
 
 
 if __name__ == "__main__":

@@ -191,6 +191,13 @@ def test_a_draft_may_be_named_by_its_method_alone() -> None:
         ("evaluation: {golden: null}\ngates: {max_length_change: 0.1}\n", "max_length_change needs a golden set"),
         ("quantization: {method: fp8}\n", "fp8 needs target: tensorrt_llm"),
         ("target: tensorrt_llm\n", "belong together"),
+        (
+            (
+                "target: tensorrt_llm\ntensorrt_llm: {mode: llmapi, gpu: h100}\nevaluation: null\n"
+                "serving: {batch_invariant: true}\n"
+            ),
+            "serving.batch_invariant needs target: openvino",
+        ),
         ("evaluation: {tokens: 512, window: 1024}\n", "a window of 1024 tokens is more than the 512"),
         ("evaluation: {goldn: null}\n", "the nearest known key is 'evaluation.golden'"),
     ],

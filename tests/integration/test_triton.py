@@ -92,7 +92,7 @@ def answer(triton: Supervisor, bundle: Bundle, max_tokens: int = 48) -> list[Pie
     return asyncio.run(collect())
 
 
-def tensor(name: str, values: Sequence[object], dtype: type[np.generic]) -> InferInput:
+def tensor(name: str, values: Sequence[object], dtype: type[np.generic] | type[bool]) -> InferInput:
     array = np.array(values, dtype)
     made = InferInput(name, list(array.shape), np_to_triton_dtype(dtype))
     made.set_data_from_numpy(array)
@@ -198,6 +198,7 @@ class TestAnswers:
             tensor("top_p", [1.0], np.float32),
             tensor("seed", [2], np.int64),
             tensor("stop", [b""], np.object_),
+            tensor("ignore_eos", [False], bool),
         ]
         cancelled = metric(triton, "cancelled_total")
         arrived: SimpleQueue[object] = SimpleQueue()

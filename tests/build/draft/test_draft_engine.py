@@ -19,7 +19,7 @@ def test_a_distilled_draft_is_accepted_now_and_then_and_changes_no_answer(tmp_pa
     checkpoint, draft = tmp_path / "checkpoint", tmp_path / "draft"
     write_tiny_checkpoint(checkpoint, hidden=128)
     engine = compiled(checkpoint, tmp_path / "engine")
-    without = OpenVinoRuntime(engine, RuntimeOptions(4, 8 << 20))
+    without = OpenVinoRuntime(engine, RuntimeOptions(4, 8 << 20, batch_invariant=True))
     answers = answer_all(without, ASKED, lambda *_: None)
     without.close()
     lessons = [Lesson(one.prompt_ids, answer) for one, answer in zip(ASKED, answers, strict=True)]
@@ -29,7 +29,7 @@ def test_a_distilled_draft_is_accepted_now_and_then_and_changes_no_answer(tmp_pa
     spoken = answer_all(with_draft, ASKED, lambda *_: None)
     metrics = with_draft.metrics()
     with_draft.close()
-    assert sum(one[:16] == other[:16] for one, other in zip(answers, spoken, strict=True)) >= 4  # the rest are ties
+    assert spoken == answers
     assert metrics.accepted / metrics.proposed > 0.5
 
 

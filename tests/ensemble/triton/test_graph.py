@@ -67,7 +67,7 @@ class TestRendered:
         assert shape(rag, "output") == shape(generator, "output")
         assert shape(rag, "input").keys() == {
             "input_ids", "attention_mask", "messages", "search", "max_tokens", "generation_id", "temperature", "top_p",
-            "seed", "stop",
+            "seed", "stop", "ignore_eos",
         }  # fmt: skip
 
     def test_only_the_generator_is_decoupled(self) -> None:
