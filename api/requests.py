@@ -105,7 +105,8 @@ class ChatRequest(_Request):
     """``POST /v1/chat/completions``.
 
     ``temperature`` defaults to 0, not to OpenAI's 1: an answer that cites source code should repeat itself.
-    ``collection`` is ours: which indexed code base answers.
+    ``collection`` is ours: which indexed code base answers. ``ignore_eos`` is vLLM's: the answer goes on to its limit
+    of tokens, unless a ``stop`` ends it, so that servers can be compared on the same amount of work.
     """
 
     model: str
@@ -128,6 +129,7 @@ class ChatRequest(_Request):
     ) = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     n: Annotated[int, Field(ge=1, le=1)] | None = None
+    ignore_eos: bool | None = None
 
     audio: Unsupported = None
     frequency_penalty: Unsupported = None

@@ -112,6 +112,7 @@ def sampling(facade: Facade, body: ChatRequest) -> Sampling:
         top_p=1.0 if body.top_p is None else max(body.top_p, LEAST_TOP_P),
         seed=body.seed,
         stop=body.stop or (),
+        ignore_eos=bool(body.ignore_eos),
     )
 
 

@@ -29,6 +29,7 @@ class Sampling:
     top_p: float
     seed: int | None
     stop: Sequence[str]
+    ignore_eos: bool = False
 
 
 def question_tensors(ids: Sequence[Sequence[int]], pad_token_id: int) -> list[Tensor]:
@@ -69,6 +70,7 @@ def sampling_tensors(generation_id: str, sampling: Sampling) -> list[Tensor]:
         numbers("top_p", [sampling.top_p], np.float32),
         numbers("seed", [seed], np.int64),
         texts("stop", sampling.stop or [""]),
+        numbers("ignore_eos", [sampling.ignore_eos], np.bool_),
     ]
 
 

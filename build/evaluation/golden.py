@@ -18,7 +18,7 @@ from slipstream.ensemble.tokenizer import TOKENIZER, ChatTokenizer
 
 PROMPTS, ANSWERS = "prompts.json", "answers.json"
 _SEARCHING = ("context_tokens", "context_margin", "min_confidence")
-_ANSWERING = ("max_concurrency", "kv_cache_bytes", "citations")
+_ANSWERING = ("max_concurrency", "kv_cache_bytes", "citations", "batch_invariant")
 _INDEX_BYTES = 64 * 1024**2
 
 
@@ -64,7 +64,12 @@ def _answering(name: str, recipe: Recipe, engine: str) -> Stage:
 
     def work(outputs: Outputs, out: Path, progress: Progress) -> dict[str, Any]:
         tokenizer = outputs["merge"].folder / "tokenizer"
-        options = RuntimeOptions(serving.max_concurrency, serving.kv_cache_bytes, tokenizer=tokenizer / TOKENIZER)
+        options = RuntimeOptions(
+            serving.max_concurrency,
+            serving.kv_cache_bytes,
+            tokenizer=tokenizer / TOKENIZER,
+            batch_invariant=serving.batch_invariant,
+        )
         prompts = [one for one in _prompts(outputs) if one.question.use == "gate"]
         progress(0.0, "loading the engine")
         loaded = runtime(recipe.target, outputs[engine].folder, options)

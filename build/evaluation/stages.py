@@ -31,6 +31,7 @@ from slipstream.ensemble.tokenizer import ChatTokenizer
 from slipstream.settings import Settings
 
 _AROUND_TOKENS = 256
+_SERVED = ("context_tokens", "max_concurrency", "kv_cache_bytes", "batch_invariant")
 """System words, question and headings, beside the contexts of a prompt."""
 
 
@@ -129,7 +130,7 @@ def _speed(recipe: Recipe, chunks: Sequence[Chunk]) -> Stage:
     host = probe_host()
     inputs = {
         "prompts": {"chunks": chunks_digest(chunks), "prompt": PROMPT.digest, "seed": calibration.seed},
-        "serving": serving.model_dump(include={"context_tokens", "max_concurrency", "kv_cache_bytes"}),
+        "serving": serving.model_dump(include=set(_SERVED)),
         "output_tokens": OUTPUT_TOKENS,
         "host": {"cpu": host.cpu_model, "cores": len(os.sched_getaffinity(0))},
         "libraries": library_versions("openvino-genai"),
@@ -148,7 +149,7 @@ def speeds(
     serving = recipe.serving
     limit = serving.context_tokens + _AROUND_TOKENS
     prompts = serving_prompts(chunks, ChatTokenizer(tokenizer), prompts_needed(), limit, recipe.calibration.seed)
-    options = RuntimeOptions(serving.max_concurrency, serving.kv_cache_bytes)
+    options = RuntimeOptions(serving.max_concurrency, serving.kv_cache_bytes, batch_invariant=serving.batch_invariant)
 
     def loader(folder: Path) -> Callable[[], Runtime]:
         return lambda: runtime(recipe.target, folder, options)

@@ -130,6 +130,20 @@ async def test_the_ensemble_gets_question_conversation_and_sampling(
     assert struct.unpack("<i", sent["max_tokens"])[0] == 7
     assert struct.unpack("<q", sent["seed"])[0] == 2**63 - 5
     assert sent["stop"] == b"\x01\0\0\0\n" + b"\x0a\0\0\0" + "конец".encode()
+    assert sent["ignore_eos"] == b"\0"
+
+
+@pytest.mark.parametrize(("asked", "sent"), [({"ignore_eos": True}, b"\1"), ({"ignore_eos": None}, b"\0"), ({}, b"\0")])
+@pytest.mark.parametrize("model", ["slipstream", "slipstream-base"])
+async def test_only_who_asks_for_it_gets_an_answer_that_does_not_end(
+    scripted: httpx.AsyncClient, triton: ScriptedTriton, model: str, asked: dict[str, Any], sent: bytes
+) -> None:
+    triton.says(*ANSWER)
+    response = await scripted.post("/v1/chat/completions", json=CHAT | {"model": model, "stop": "END"} | asked)
+    assert response.status_code == 200, response.text
+    inputs = tensors(triton.requests[0])
+    assert inputs["ignore_eos"] == sent
+    assert inputs["stop"] == b"\3\0\0\0END"
 
 
 async def test_every_event_stays_on_its_line_however_a_client_splits_them(

@@ -81,6 +81,8 @@ def assert_refused(response: httpx.Response, status: int, param: str | None, cod
         ({"stop": 5}, "stop"),
         ({"stop": [5]}, "stop[0]"),
         ({"stop": "a" * 257}, "stop[0]"),
+        ({"ignore_eos": 1}, "ignore_eos"),
+        ({"ignore_eos": "true"}, "ignore_eos"),
         ({"stream": "yes"}, "stream"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),

@@ -13,6 +13,7 @@ from openai import OpenAI
 from slipstream.ensemble.bundle import find_bundle
 from slipstream.ensemble.citations import cited_numbers
 from slipstream.ensemble.tokenizer import ChatTokenizer
+from slipstream.loadtest.folder import server_facts
 from slipstream.settings import Settings
 from tests.integration.conftest import Stack
 
@@ -107,6 +108,28 @@ def test_the_answer_ends_before_a_stop_string(client: OpenAI) -> None:
     assert chunks[-2].choices[0].finish_reason == "stop"
 
 
+@pytest.mark.parametrize(
+    ("model", "question"), [("slipstream", QUESTION), ("slipstream-base", "What is the capital of France?")]
+)
+def test_an_answer_that_ignores_its_end_has_exactly_the_tokens_asked_for(
+    client: OpenAI, model: str, question: str
+) -> None:
+    """Where it would end earlier; a stop string ends it all the same."""
+    ended = whole(client, question, model, max_tokens=100)
+    assert ended.choices[0].finish_reason == "stop", "it has no short answer any more: ask something else"
+    own = ended.choices[0].message.content
+    on = {"max_tokens": 100, "extra_body": {"ignore_eos": True}}
+    answer = whole(client, question, model, **on)
+    assert (answer.choices[0].finish_reason, answer.usage.completion_tokens) == ("length", 100)
+    text = answer.choices[0].message.content
+    assert text.startswith(own)
+    chunks = streamed(client, question, model, **on)
+    assert (text_of(chunks), chunks[-1].usage) == (text, answer.usage)
+    stop = text[len(own) : len(own) + 20]
+    stopped = whole(client, question, model, stop=stop, **on)
+    assert (stopped.choices[0].message.content, stopped.choices[0].finish_reason) == (text[: text.index(stop)], "stop")
+
+
 def test_a_seed_repeats_a_sampled_answer(client: OpenAI) -> None:
     def told(seed: int) -> str:
         answer = whole(client, "Tell a story.", "slipstream-base", max_tokens=24, temperature=1.0, seed=seed)
@@ -163,6 +186,9 @@ def test_search_metadata_and_metrics_agree_on_what_is_served(stack: Stack) -> No
     assert found["hits"] == sorted(found["hits"], key=lambda hit: -hit["score"])
     metadata = httpx.get(f"{stack.base_url}/v1/metadata").json()
     (collection,) = (info for info in metadata["collections"] if info["collection"] == stack.collection)
+    bundle, index, facts = server_facts({**metadata, "default_collection": stack.collection})
+    assert (bundle, index) == (metadata["bundle"]["id"], collection["version"])  # what a load test's report names
+    assert facts.keys() == {"release", "target", "collection", "chunks", "sources", "version"}
     assert collection["version"] == found["index_version"]
     metrics = httpx.get(f"{stack.base_url}/metrics").text
     assert f'bundle="{metadata["bundle"]["id"]}"' in metrics
