@@ -70,8 +70,17 @@ def parse_scenario(text: str, origin: str) -> Scenario:
         raise ScenarioInvalid(f"{origin} cannot be read: {error}", _EXAMPLE) from error
     if not isinstance(fields, dict):
         raise ScenarioInvalid(f"{origin} holds no keys", _EXAMPLE)
+    return checked({"name": _name_of(origin), **fields}, origin)
+
+
+def checked(fields: dict[str, Any], origin: str) -> Scenario:
+    """The scenario of ``fields``; ``origin`` names it in errors.
+
+    Raises:
+        ScenarioInvalid: every fault in it, by its dotted place.
+    """
     try:
-        return Scenario.model_validate({"name": _name_of(origin), **fields})
+        return Scenario.model_validate(fields)
     except ValidationError as error:
         faults = list(_faults(error.errors()))
         raise ScenarioInvalid(f"{origin}: " + "; ".join(said for said, _ in faults), faults[0][1]) from error
@@ -155,6 +164,6 @@ def known_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 __all__ = [
-    "ScenarioInvalid", "ScenarioNotFound", "known_keys", "load_scenario", "nearest_key", "parse_scenario",
+    "ScenarioInvalid", "ScenarioNotFound", "checked", "known_keys", "load_scenario", "nearest_key", "parse_scenario",
     "shipped_scenarios",
 ]  # fmt: skip

@@ -19,9 +19,9 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import MasterRunner, Runner, WorkerRunner
 
-from slipstream.loadtest.distributed import Master, Worker
-from slipstream.loadtest.roles import Local, Role
 from slipstream.loadtest.sample import Sample
+from slipstream.loadtest.sending.distributed import Master, Worker
+from slipstream.loadtest.sending.roles import Local, Role
 
 _OPTIONS = {
     "--scenario": "a scenario's name or path",

@@ -97,7 +97,10 @@ class GoldenPrompts(Section):
 
 
 class FilePrompts(Section):
-    """JSON lines, each with ``prompt`` or ``messages``, and perhaps ``max_tokens``; drawn as golden questions are."""
+    """JSON lines, each with ``prompt`` or ``messages``, and perhaps ``max_tokens``; drawn as golden questions are.
+
+    ``path`` may be ``sample:fastapi-starlette``: hundreds of questions about the default collection, no two alike.
+    """
 
     kind: Literal["jsonl"]
     path: str

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slipstream.loadtest.columns import Columns
 from slipstream.loadtest.report.drawing.charts import Axis, Mark, Span
+from slipstream.loadtest.results.columns import Columns
+from slipstream.loadtest.results.window import Window
 from slipstream.loadtest.statistics.order import Floats, Integers
-from slipstream.loadtest.window import Window
 
 _WIDTHS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 _MOST_BINS, _IN_A_BIN = 100, 12

@@ -4,19 +4,19 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from slipstream.loadtest.columns import Columns
-from slipstream.loadtest.metrics import Distribution
 from slipstream.loadtest.report.drawing.charts import Axis, Chart, Line, Mark, Points, Rule, Shape
 from slipstream.loadtest.report.drawing.page import Block, Figure, Note, Table
 from slipstream.loadtest.report.drawing.scales import number, percent
 from slipstream.loadtest.report.drawing.thinning import thin_points, thin_steps
 from slipstream.loadtest.report.latency import NAMES, drawn_of, is_wide, since_of, slo_of
 from slipstream.loadtest.report.records import RateRun
+from slipstream.loadtest.results.columns import Columns
+from slipstream.loadtest.results.metrics import Distribution
+from slipstream.loadtest.results.slos import SloResult
+from slipstream.loadtest.results.verdict import Result, RunVerdict
+from slipstream.loadtest.results.window import Rates
 from slipstream.loadtest.scenario import Metric, Scenario
-from slipstream.loadtest.slos import SloResult
 from slipstream.loadtest.statistics.order import Floats
-from slipstream.loadtest.verdict import Result, RunVerdict
-from slipstream.loadtest.window import Rates
 
 _METRICS: tuple[Metric, ...] = ("ttft", "tpot", "itl", "e2e")
 _KEYS = {
@@ -152,6 +152,13 @@ def _at(values: Floats, level: float) -> float:
 
 
 def rate_figures(scenario: Scenario, rates: Sequence[RateRun]) -> list[Block]:
+    """`rate_charts`, and their numbers as a table."""
+    heads = ("rate, requests/s", "verdict", "requests", "goodput/s", "output tokens/s", "p95 TTFT, ms", "p95 TPOT, ms")
+    rows = [_rate_row(one) for one in rates]
+    return [*rate_charts(scenario, rates), Table("Runs by rate", heads, rows, frozenset(range(2, len(heads))))]
+
+
+def rate_charts(scenario: Scenario, rates: Sequence[RateRun]) -> list[Block]:
     """Throughput against latency: one curve per series, a point per rate; further right and lower is better."""
     found: list[Block] = []
     metrics: tuple[Metric, ...] = ("ttft", "tpot", "e2e")
@@ -166,9 +173,7 @@ def rate_figures(scenario: Scenario, rates: Sequence[RateRun]) -> list[Block]:
             label = f"p95 {name} against output tokens per second, {len(rates)} runs"
             axes = Axis("output tokens/s"), Axis(f"p95 {name}, ms", log=is_wide(values))
             found.append(Figure(f"p95 {name} against throughput", Chart(label, *axes, (*bound, *marks))))
-    heads = ("rate, requests/s", "verdict", "requests", "goodput/s", "output tokens/s", "p95 TTFT, ms", "p95 TPOT, ms")
-    rows = [_rate_row(one) for one in rates]
-    return [*found, Table("Runs by rate", heads, rows, frozenset(range(2, len(heads))))]
+    return found
 
 
 def _rate_marks(rates: Sequence[RateRun], key: str) -> list[Mark]:
@@ -221,4 +226,4 @@ def _rate_row(one: RateRun) -> list[str]:
     ]  # fmt: skip
 
 
-__all__ = ["cdf_figures", "percentile_table", "prompt_figures", "rate_figures"]
+__all__ = ["cdf_figures", "percentile_table", "prompt_figures", "rate_charts", "rate_figures"]

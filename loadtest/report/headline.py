@@ -2,9 +2,9 @@
 
 from slipstream.loadtest.report.drawing.page import Claim, Tone
 from slipstream.loadtest.report.drawing.scales import number, percent
+from slipstream.loadtest.results.slos import SloResult
+from slipstream.loadtest.results.verdict import Result
 from slipstream.loadtest.scenario import Closed, Ramp, Replay, Scenario
-from slipstream.loadtest.slos import SloResult
-from slipstream.loadtest.verdict import Result
 
 TONES: dict[str | None, Tone] = {"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "open", "VOID": "void", None: "plain"}
 

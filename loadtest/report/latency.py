@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from slipstream.loadtest.columns import Columns
 from slipstream.loadtest.report.bins import Bins
 from slipstream.loadtest.report.drawing.charts import Axis, Band, Chart, Hover, Line, Mark, Points, Rule
 from slipstream.loadtest.report.drawing.page import Block, Figure, Note, Table
 from slipstream.loadtest.report.drawing.scales import number
 from slipstream.loadtest.report.drawing.thinning import thin_points
+from slipstream.loadtest.results.columns import Columns
+from slipstream.loadtest.results.window import Window
 from slipstream.loadtest.sample import OUTCOMES
 from slipstream.loadtest.scenario import Metric, Scenario, Slo, Start
 from slipstream.loadtest.statistics.order import Floats, Integers, quantile_rank
-from slipstream.loadtest.window import Window
 
 NAMES: dict[Metric, str] = {"ttft": "TTFT", "tpot": "TPOT", "itl": "Largest ITL", "e2e": "End-to-end"}
 _MOST_TOLD = 5

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slipstream.loadtest.columns import Columns
 from slipstream.loadtest.report.bins import Bins
 from slipstream.loadtest.report.drawing.charts import Axis, Chart, Hover, Line
 from slipstream.loadtest.report.drawing.page import Block, Figure, Note, Table
@@ -12,10 +11,11 @@ from slipstream.loadtest.report.drawing.scales import number
 from slipstream.loadtest.report.drawing.thinning import thin_points
 from slipstream.loadtest.report.latency import span
 from slipstream.loadtest.report.records import Telemetry
+from slipstream.loadtest.results.columns import Columns
+from slipstream.loadtest.results.slos import good_requests
+from slipstream.loadtest.results.window import Window, flight_steps, token_moments
 from slipstream.loadtest.scenario import Scenario
-from slipstream.loadtest.slos import good_requests
 from slipstream.loadtest.statistics.order import Floats
-from slipstream.loadtest.window import Window, flight_steps, token_moments
 
 
 def throughput_figures(scenario: Scenario, columns: Columns, bins: Bins, window: Window) -> list[Block]:

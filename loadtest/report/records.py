@@ -1,9 +1,10 @@
 """What a report is told beside the samples: where, when and on what a run ran. Plain records that the caller fills."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from slipstream.loadtest.verdict import Result
+from slipstream.loadtest.report.drawing.page import Claim, Section, Tone
+from slipstream.loadtest.results.verdict import Result
 
 
 @dataclass(frozen=True)
@@ -63,4 +64,20 @@ class RateRun:
     series: str = ""
 
 
-__all__ = ["RateRun", "Run", "Telemetry"]
+@dataclass(frozen=True)
+class Lead:
+    """What stands on top of a report: a verdict in a ``word`` and a ``sentence``, and what it rests on.
+
+    ``sections`` come before those of the run that the rest of the report is about.
+    """
+
+    title: str
+    word: str
+    tone: Tone
+    sentence: str
+    notes: Sequence[str] = ()
+    claims: Sequence[Claim] = ()
+    sections: Sequence[Section] = ()
+
+
+__all__ = ["Lead", "RateRun", "Run", "Telemetry"]

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import yaml
 
-from slipstream.loadtest.columns import Columns
 from slipstream.loadtest.report.bins import Bins
 from slipstream.loadtest.report.distributions import cdf_figures, percentile_table, prompt_figures, rate_figures
 from slipstream.loadtest.report.drawing.bars import Bar, Bars, Part, bars_of
@@ -14,11 +13,12 @@ from slipstream.loadtest.report.drawing.scales import number, percent
 from slipstream.loadtest.report.headline import TONES, claims, load_in_words, sentence
 from slipstream.loadtest.report.latency import latency_figures
 from slipstream.loadtest.report.machine import telemetry_figures, throughput_figures
-from slipstream.loadtest.report.records import RateRun, Run, Telemetry
+from slipstream.loadtest.report.records import Lead, RateRun, Run, Telemetry
+from slipstream.loadtest.results.columns import Columns
+from slipstream.loadtest.results.verdict import Result
 from slipstream.loadtest.sample import NOT_COUNTED, Sample
 from slipstream.loadtest.scenario import Scenario
 from slipstream.loadtest.statistics.order import quantile_rank
-from slipstream.loadtest.verdict import Result
 
 _EXAMPLES = 3
 _LONGEST = 300
@@ -33,6 +33,7 @@ def render(
     *,
     telemetry: Sequence[Telemetry] = (),
     rates: Sequence[RateRun] = (),
+    lead: Lead | None = None,
 ) -> str:
     """One HTML file that needs nothing else.
 
@@ -40,10 +41,12 @@ def render(
         samples: those that ``result`` was judged from, in any order.
         telemetry: of the machine during the run, in any order.
         rates: several runs at different rates, this one among them; throughput against latency is drawn from two on.
+        lead: stands on top in place of this run's verdict, where this run is one of several that were made for it.
     """
     columns = Columns.of(samples, streamed=scenario.stream)
     bins, window = Bins.of(columns), result.metrics.window
     sections = [
+        *(lead.sections if lead else ()),
         Section("latency", "Latency over time", latency_figures(scenario, columns, bins, window)),
         Section("distributions", "Distributions", [percentile_table(result), *cdf_figures(scenario, columns, result)]),
         Section("prompts", "Prompt length", prompt_figures(scenario, columns)),
@@ -55,14 +58,22 @@ def render(
         Section("checks", "Checks", [_checks(result)]),
         Section("configuration", "Configuration", _configuration(run, scenario, result)),
     ]
-    return Page(
+    top = lead or Lead(
         title=f"Load test {scenario.name}",
         word=result.verdict or "NO CLAIM",
         tone=TONES[result.verdict],
         sentence=sentence(scenario, result),
-        subtitle=" · ".join(part for part in (run.url, run.started_at) if part),
         notes=[*run.notes, *_warnings(result)],
         claims=claims(result),
+    )
+    return Page(
+        title=top.title,
+        word=top.word,
+        tone=top.tone,
+        sentence=top.sentence,
+        subtitle=" · ".join(part for part in (run.url, run.started_at) if part),
+        notes=top.notes,
+        claims=top.claims,
         sections=sections,
     ).html()
 

@@ -71,10 +71,10 @@ def take_request(connection: socket.socket) -> tuple[str, dict[str, Any]]:
             return "", {}
         received += block
     head, _, body = received.partition(b"\r\n\r\n")
-    length = int(head.partition(b"Content-Length: ")[2].split(b"\r\n")[0])
+    length = int(head.partition(b"Content-Length: ")[2].split(b"\r\n")[0] or 0)
     while len(body) < length:
         body += connection.recv(65536)
-    return head.decode(), json.loads(body)
+    return head.decode(), json.loads(body or b"{}")
 
 
 def framed(data: bytes) -> bytes:

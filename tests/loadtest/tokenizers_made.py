@@ -6,7 +6,10 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-_TEXT = [path.read_text(encoding="utf-8") for path in sorted((Path(__file__).parents[2] / "loadtest").glob("*.py"))[:6]]
+_TEXT = [
+    path.read_text(encoding="utf-8")
+    for path in sorted((Path(__file__).parents[2] / "loadtest" / "schedule").glob("*.py"))[:6]
+]
 
 
 def write_byte_level(folder: Path, *, words: int = 4000) -> Path:

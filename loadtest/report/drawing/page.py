@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from slipstream.loadtest.report.drawing.bars import Bars
 from slipstream.loadtest.report.drawing.charts import Chart
+from slipstream.loadtest.report.drawing.intervals import Intervals
 
 Tone = Literal["good", "bad", "open", "void", "plain"]
 WIDE, NARROW = 960, 360
@@ -53,10 +54,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class BarFigure:
-    """Bars with what they say in words."""
+    """Bars, or intervals, with what they say in words."""
 
     title: str
-    bars: Bars
+    bars: Bars | Intervals
     note: str = ""
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from slipstream.loadtest.report.records import Run, Telemetry
+from slipstream.loadtest.results.verdict import Result, judge
 from slipstream.loadtest.sample import Sample
 from slipstream.loadtest.scenario import Scenario
-from slipstream.loadtest.verdict import Result, judge
 
 RUN = Run(
     url="http://127.0.0.1:8080",

@@ -7,8 +7,8 @@ import pytest
 
 from slipstream.loadtest.report.headline import claims, load_in_words, sentence
 from slipstream.loadtest.sample import Sample
+from tests.loadtest.results.test_verdict import judged, run
 from tests.loadtest.simulated import TTFT_BOUND, failed, scenario, steady
-from tests.loadtest.test_verdict import judged, run
 
 
 def said(samples: list[Sample], **changes: Any) -> str:

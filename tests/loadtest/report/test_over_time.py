@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from slipstream.loadtest.columns import Columns
 from slipstream.loadtest.report.bins import Bins
 from slipstream.loadtest.report.distributions import cdf_figures, prompt_figures
 from slipstream.loadtest.report.drawing.charts import Line, Points, Rule
 from slipstream.loadtest.report.drawing.page import Block, Figure, Note
 from slipstream.loadtest.report.latency import latency_figures
 from slipstream.loadtest.report.machine import throughput_figures
+from slipstream.loadtest.results.columns import Columns
 from slipstream.loadtest.sample import Sample
+from tests.loadtest.results.test_verdict import judged
 from tests.loadtest.simulated import failed, request, scenario, steady
-from tests.loadtest.test_verdict import judged
 
 
 def figures(blocks: list[Block]) -> list[Figure]:
