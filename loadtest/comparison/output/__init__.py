@@ -1,0 +1,1 @@
+"""A comparison told: in words, on a terminal, as a report."""
