@@ -21,9 +21,9 @@ from pathlib import Path
 from statistics import median
 
 from slipstream.ensemble.tokenizer import ChatTokenizer
+from slipstream.loadtest.peers.llama_cpp import VERSION, llama_server
 from slipstream.settings import Settings
 from tests.benchmarks.peer import base_engine
-from tests.benchmarks.peer.llama_server import VERSION, llama_server
 from tests.benchmarks.peer.measure import SCENARIOS, Result, agreement, interval, measure, real_prompts
 from tests.benchmarks.peer.quiet import IDLE_SHARE
 from tests.benchmarks.peer.sides import Ours, Peer

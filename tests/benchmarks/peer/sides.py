@@ -6,25 +6,20 @@ that costs it is seen by comparing the clock with the ``timings`` that it report
 
 import asyncio
 import json
-import os
 import re
-import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
-
-import httpx
+from typing import Any, Protocol
 
 from slipstream.engines.openvino.runtime import OpenVinoRuntime
 from slipstream.engines.protocols import GenerationRequest, RuntimeOptions, Sampling, TokenDelta
-from tests.integration.conftest import free_port
+from slipstream.loadtest.peers.serving import LlamaServer
 
 SLOTS, CONTEXT_TOKENS, THREADS = 8, 2048, 2
-_LOAD_TIMEOUT_S = 60.0
 
 Prompts = Sequence[Sequence[int]]
 
@@ -90,58 +85,17 @@ class Ours(AbstractContextManager["Ours"]):
         self._runtime.submit(GenerationRequest(str(self._count), prompt, sampling), emit)
 
 
-def _without_threading_rules(environment: Mapping[str, str]) -> dict[str, str]:
-    """``environment`` without what tells OpenMP how to wait and where to run.
-
-    The tests' own ``OMP_WAIT_POLICY=PASSIVE``, good for many processes on few cores, puts the peer's threads to sleep
-    at each of the hundreds of barriers of a token: 46 tokens/s where it has 146.
-    """
-    return {name: value for name, value in environment.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))}
-
-
 _EVENT = re.compile(rb"^data: (\{.*\})", re.MULTILINE)
 
 
-class Peer(AbstractContextManager["Peer"]):
+class Peer(LlamaServer):
     """A `llama-server` process with ``flags``, besides those that make the sides comparable."""
 
     name = "llama-server"
 
     def __init__(self, program: Path, gguf: Path, flags: Sequence[str], log: Path) -> None:
-        self._port = free_port()
-        self.command = [
-            *(str(program), "--model", str(gguf), "--host", "127.0.0.1", "--port", str(self._port), "--offline"),
-            *("--threads", str(THREADS), "--parallel", str(SLOTS), "--ctx-size", str(SLOTS * CONTEXT_TOKENS), *flags),
-        ]
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w", encoding="utf-8") as output:
-            self._process = subprocess.Popen(
-                self.command, stdout=output, stderr=output, text=True, env=_without_threading_rules(os.environ)
-            )
-        self.pid = self._process.pid
-        try:
-            self._wait(log)
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=30)
-
-    def _wait(self, log: Path) -> None:
-        deadline = time.monotonic() + _LOAD_TIMEOUT_S
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                break
-            with suppress(httpx.TransportError):
-                if httpx.get(f"http://127.0.0.1:{self._port}/health").status_code == 200:
-                    return
-            time.sleep(0.1)
-        raise RuntimeError(f"llama-server does not get ready:\n{log.read_text(encoding='utf-8')[-2000:]}")
+        super().__init__(program, gguf, log, threads=THREADS, slots=SLOTS, context_tokens=CONTEXT_TOKENS, flags=flags)
+        self._port = int(self.url.rsplit(":", 1)[1])
 
     def run(self, prompts: Prompts, max_tokens: int, *, ignore_eos: bool = True) -> list[Stream]:
         return asyncio.run(self._all(prompts, max_tokens, ignore_eos))

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.peer import llama_server
-from tests.benchmarks.peer.llama_server import PeerNotBuilt
+from slipstream.loadtest.peers import llama_cpp
+from slipstream.loadtest.peers.llama_cpp import PeerNotBuilt
 
 
 def test_what_was_compiled_once_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    program = tmp_path / f"llama-cpp-python-{llama_server.VERSION}" / "llama-server"
+    program = tmp_path / f"llama-cpp-python-{llama_cpp.VERSION}" / "llama-server"
     program.parent.mkdir()
     program.touch()
-    assert llama_server.llama_server(tmp_path) == program
+    assert llama_cpp.llama_server(tmp_path) == program
 
 
 def test_without_a_compiler_nothing_is_downloaded_and_the_error_says_what_to_install(
@@ -23,18 +23,18 @@ def test_without_a_compiler_nothing_is_downloaded_and_the_error_says_what_to_ins
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(PeerNotBuilt, match="no cmake and no ninja") as raised:
-        llama_server.llama_server(tmp_path / "cache")
+        llama_cpp.llama_server(tmp_path / "cache")
     assert "pip install cmake ninja" in raised.value.remedy
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_failing_step_leaves_nothing_that_looks_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llama_server, "_tools", dict)
+    monkeypatch.setattr(llama_cpp, "_tools", dict)
 
     def refuse(aside: Path) -> Path:
         raise PeerNotBuilt("pip download failed", "")
 
-    monkeypatch.setattr(llama_server, "_download", refuse)
+    monkeypatch.setattr(llama_cpp, "_download", refuse)
     with pytest.raises(PeerNotBuilt):
-        llama_server.llama_server(tmp_path)
+        llama_cpp.llama_server(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,7 @@
-"""The peer: `llama-server`, built here from the llama.cpp sources that `llama-cpp-python`'s source package carries.
+"""`llama-server`, built here from the llama.cpp sources that `llama-cpp-python`'s source package carries.
 
 Nothing is fetched but that one archive from the package index, at the version and digest below. Compiled for this very
-CPU, with OpenMP where the compiler has it, without what a benchmark does not ask for (web interface, TLS).
+CPU, with OpenMP where the compiler has it, without what a load does not ask for (web interface, TLS).
 """
 
 import os

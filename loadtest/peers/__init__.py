@@ -1,0 +1,1 @@
+"""Slipstream beside another server under the same load: ``python -m slipstream.loadtest.peers``."""
