@@ -71,7 +71,7 @@ define install
 endef
 
 $(VENV)/.installed-run: pyproject.toml constraints.txt
-	$(call install,serve$(comma)build,$@)
+	$(call install,serve$(comma)build$(comma)loadtest,$@)
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	@$(MAKE) --no-print-directory browser

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,14 +56,22 @@ def sources(room: str) -> list[Path]:
     return sorted((ROOT / room).rglob("*.py"))
 
 
+@cache
+def import_statements(path: Path) -> list[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """With whether each stands at the top level; every test here reads them."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = set(map(id, tree.body))
+    return [(node, id(node) in top) for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
 def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
     """Every module that ``path`` imports, but not those behind ``if TYPE_CHECKING``."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes: list[ast.AST] = list(tree.body) if top_level_only else list(ast.walk(tree))
-    for node in nodes:
+    for node, at_top in import_statements(path):
+        if top_level_only and not at_top:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             assert node.level == 0, f"{path}: imports are absolute"
             assert node.module is not None
             folder = ROOT.joinpath(*node.module.split(".")[1:]) if node.module.startswith("slipstream.") else None
