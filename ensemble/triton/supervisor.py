@@ -13,7 +13,7 @@ import psutil
 import structlog
 
 from slipstream.ensemble.bundle import Bundle
-from slipstream.ensemble.triton.claims import HomeUnwritable, hold, port_or_free, require_free
+from slipstream.ensemble.triton.claims import HomeUnwritable, hold, ports_or_free, require_free
 from slipstream.ensemble.triton.log import TritonLog
 from slipstream.ensemble.triton.process import (
     LOOPBACK,
@@ -55,7 +55,7 @@ class Supervisor:
         self._seal = seal
         self._settings = settings
         wanted = (settings.triton_http_port, settings.triton_grpc_port, settings.triton_metrics_port)
-        self._ports = Ports(*map(port_or_free, wanted))
+        self._ports = Ports(*ports_or_free(wanted))
         self._state: State = "stopped"
         self._process: TritonProcess | None = None
         self._stubs: list[psutil.Process] = []
@@ -100,12 +100,11 @@ class Supervisor:
 
         Raises:
             TritonMissing: it is not installed.
-            PortTaken: one of its ports is in use.
+            PortTaken: one of its ports is in use, or two are the same.
             HomeInUse: another server runs on this home.
             HomeUnwritable: the home or its disk takes no files.
         """
-        for port in (self._ports.http, self._ports.grpc, self._ports.metrics):
-            require_free(port)
+        require_free((self._ports.http, self._ports.grpc, self._ports.metrics))
         installation = Installation.find()
         try:
             repository, backends = self._lay_out(installation)

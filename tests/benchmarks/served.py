@@ -16,7 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.integration.conftest import free_port, wait_ready
+from slipstream.ensemble.triton.claims import ports_or_free
+from tests.integration.conftest import wait_ready
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Server:
 @contextmanager
 def serve(log: Path, bundle: str | None = None) -> Iterator[Server]:
     """``slipstream serve`` on free ports with the home in force; stopped at the end."""
-    ports = [free_port() for _ in range(4)]
+    ports = ports_or_free([0] * 4)
     names = ("PORT", "TRITON_HTTP_PORT", "TRITON_GRPC_PORT", "TRITON_METRICS_PORT")
     env = {**os.environ, **{f"SLIPSTREAM_{name}": str(port) for name, port in zip(names, ports, strict=True)}}
     command = [sys.executable, "-m", "slipstream.cli", "serve", *(["--bundle", bundle] if bundle else [])]

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,14 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from slipstream.ensemble.triton.claims import ports_or_free
 from tests.conftest import COLLECTION
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return ports_or_free([0])[0]
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Stack:
 
 @pytest.fixture(scope="session")
 def stack(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    port, http, grpc, metrics = (free_port() for _ in range(4))
+    port, http, grpc, metrics = ports_or_free([0] * 4)
     log = tmp_path_factory.mktemp("serve") / "serve.log"
     env = {
         **os.environ,

@@ -24,6 +24,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 from slipstream.api.triton import Piece, TritonClient
 from slipstream.api.triton.tensors import Sampling, prompt_tensor
 from slipstream.ensemble.contracts import GENERATOR
+from slipstream.ensemble.triton.claims import ports_or_free
 from slipstream.ensemble.triton.graph import Graph, Model, Tensor, render
 from slipstream.ensemble.triton.process import Installation, Ports, TritonProcess, command, environment
 from slipstream.ensemble.triton.repository import write_repository
@@ -35,7 +36,6 @@ from tests.engines.tensorrt_llm.test_runtimes import PROMPT, greedy
 from tests.engines.tensorrt_llm.toy_model import ENDING
 from tests.ensemble.triton.tensorrt_llm_bundles import write_bundle
 from tests.ensemble.words import write_tokenizer
-from tests.integration.conftest import free_port
 
 pytestmark = pytest.mark.integration
 
@@ -84,7 +84,7 @@ class Server:
     def __init__(self, models: Path) -> None:
         folder, kind = models.parent, models.name
         self.kind = kind
-        installation, ports = Installation.find(), Ports(free_port(), free_port(), free_port())
+        installation, ports = Installation.find(), Ports(*ports_or_free([0] * 3))
         backends = installation.write_backends(folder / "backends")
         prefix = f"slipstream-{os.getpid()}-bls-{kind}-"
         env = {**environment(installation, Settings(home=folder)), "PYTHONPATH": str(ROOT)}
