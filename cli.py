@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("slipstream.api.commands", "serve", "Serve the active bundle on Triton behind the HTTP facade."),
     "loadtest": ("slipstream.loadtest.commands", "loadtest", "Load a server and say whether it holds its SLOs."),
     "compare": ("slipstream.loadtest.comparison.commands", "compare", "Say whether one bundle is worse than another."),
+    "profile": ("slipstream.profiling.commands", "profile", "Say where the time of a slow answer went."),
     "doctor": ("slipstream.ensemble.doctor.commands", "doctor", "Say what stands between this machine and an answer."),
     "ask": ("slipstream.api.commands", "ask", "Ask a running server a question and stream the answer."),
 }

@@ -31,7 +31,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "engines": ("slipstream.engines",),
     "ensemble": ("slipstream.ensemble", "slipstream.engines"),
     "loadtest": ("slipstream.loadtest", "slipstream.build.strict_yaml"),  # scenarios are written as recipes are
-    "profiling": ("slipstream.profiling",),
+    "profiling": ("slipstream.profiling", "slipstream.loadtest"),  # it drives loads, and draws as their reports do
     "model_repository": ("slipstream.ensemble", "slipstream.engines"),
 }
 ROOT_MODULES = ("slipstream.settings", "slipstream.cli")

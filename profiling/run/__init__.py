@@ -1,0 +1,1 @@
+"""`slipstream profile run`: the load, its folder, and what is concluded from it."""
