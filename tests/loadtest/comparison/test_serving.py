@@ -81,12 +81,17 @@ def test_one_that_cannot_answer_from_the_collection_is_refused(monkeypatch: pyte
         assert url
 
 
-def test_one_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_one_that_does_not_stop_is_killed_with_its_children(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("slipstream.loadtest.comparison.serving._STOPPED_WITHIN_S", 0.5)
-    stand_in(monkeypatch, "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN)", READY, "time.sleep(60)")
+    deaf = "import signal, time, subprocess; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    child = "sys.stderr.write(f'child {subprocess.Popen([\"sleep\", \"60\"]).pid}\\n'); sys.stderr.flush()"
+    stand_in(monkeypatch, deaf, child, READY, "time.sleep(60)")
     with served(SIDE, Settings(home=tmp_path), tmp_path / "run", needs_collection=True):
-        pass
+        started = psutil.Process(int((tmp_path / "run" / "serve.log").read_text().split()[3]))
+        assert started.name() == "sleep"
     assert not psutil.pid_exists(pid_in(tmp_path / "run"))
+    psutil.wait_procs([started], timeout=5)
+    assert not started.is_running() or started.status() == psutil.STATUS_ZOMBIE
 
 
 def test_it_ends_with_who_started_it(tmp_path: Path) -> None:
