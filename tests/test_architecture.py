@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("api", "build", "engines", "ensemble", "loadtest", "profiling", "model_repository")
 SPANS = "slipstream.profiling.spans"  # the leaf that marks a stage; it imports no room
+LIMIT = "slipstream.profiling.limit"  # what a bundle reads and computes on this machine; it imports no room either
+TELEMETRY = "slipstream.profiling.telemetry"  # likewise
 
 # DESIGN, "Arrows go one way". The facade sees the contracts, the tokenizer, the bundle and the Triton process.
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -28,11 +30,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "slipstream.ensemble.triton",
         "slipstream.engines.protocols",
         SPANS,
+        TELEMETRY,
     ),
     "build": ("slipstream.build", "slipstream.ensemble", "slipstream.engines", SPANS),
-    "engines": ("slipstream.engines", SPANS),
+    "engines": ("slipstream.engines", SPANS, f"{TELEMETRY}.nvml"),
     "ensemble": ("slipstream.ensemble", "slipstream.engines", SPANS),
-    "loadtest": ("slipstream.loadtest", "slipstream.build.strict_yaml", SPANS),  # scenarios are written as recipes are
+    # Scenarios are written as recipes are.
+    "loadtest": ("slipstream.loadtest", "slipstream.build.strict_yaml", SPANS, LIMIT, TELEMETRY),
     "profiling": ("slipstream.profiling", "slipstream.loadtest"),  # it drives loads, and draws as their reports do
     "model_repository": ("slipstream.ensemble", "slipstream.engines", SPANS),
 }
@@ -95,6 +99,14 @@ def test_a_room_imports_only_what_the_arrows_allow(room: str) -> None:
                 continue
             allowed = ALLOWED[room] + ROOT_MODULES[:1]
             assert is_within(module, allowed), f"{path.relative_to(ROOT)} imports {module}"
+
+
+@pytest.mark.parametrize("leaf", [LIMIT, TELEMETRY])
+def test_a_leaf_imports_no_room(leaf: str) -> None:
+    for path in sources(leaf.removeprefix("slipstream.").replace(".", "/")):
+        for module in imports(path):
+            if module.startswith("slipstream."):
+                assert is_within(module, (leaf, ROOT_MODULES[0])), f"{path.relative_to(ROOT)} imports {module}"
 
 
 @pytest.mark.parametrize("room", ROOMS)
