@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from slipstream import InputError
 
@@ -55,6 +55,7 @@ class Sample:
         finish_reason: what the server gave.
         retry_after_s: what a 429 or 503 asked for.
         stages_s: the server's own times of the request by stage, where it tells them.
+        timing: all that the server says of its times, its spans among it, where the scenario wants them.
         prompt: which prompt it was: the golden question's id, the file's line, or the seed of the synthetic one.
         worker: the worker process that sent it.
         detail: what went wrong, in a few words.
@@ -76,6 +77,7 @@ class Sample:
     finish_reason: str | None = None
     retry_after_s: float | None = None
     stages_s: dict[str, float] = field(default_factory=dict)
+    timing: dict[str, Any] | None = None
     prompt: str = ""
     worker: int = 0
     detail: str = ""

@@ -196,6 +196,9 @@ class Scenario(Section):
     model: str = "slipstream"
     stream: bool = True
     extra_body: dict[str, Any] = {}
+    stage_times: bool | Literal["spans"] = Field(
+        default=True, description="Ask the server for its own times by stage; `spans` keeps every span of them."
+    )
     warmup: float = Field(default=5.0, ge=0)
     duration: float | None = Field(default=60.0, gt=0)
     requests: int | None = Field(default=None, ge=1, le=10_000_000)

@@ -1,24 +1,24 @@
 """The report of a run, from its samples and its result."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import yaml
 
 from slipstream.loadtest.report.bins import Bins
 from slipstream.loadtest.report.distributions import cdf_figures, percentile_table, prompt_figures, rate_figures
-from slipstream.loadtest.report.drawing.bars import Bar, Bars, Part, bars_of
+from slipstream.loadtest.report.drawing.bars import bars_of
 from slipstream.loadtest.report.drawing.page import BarFigure, Block, Facts, Note, Page, Section, Source, Table
 from slipstream.loadtest.report.drawing.scales import number, percent
 from slipstream.loadtest.report.headline import TONES, claims, load_in_words, sentence
 from slipstream.loadtest.report.latency import latency_figures
 from slipstream.loadtest.report.machine import telemetry_figures, throughput_figures
 from slipstream.loadtest.report.records import Lead, RateRun, Run, Telemetry
+from slipstream.loadtest.report.stages import stage_blocks
 from slipstream.loadtest.results.columns import Columns
 from slipstream.loadtest.results.verdict import Result
 from slipstream.loadtest.sample import NOT_COUNTED, Sample
 from slipstream.loadtest.scenario import Scenario
-from slipstream.loadtest.statistics.order import quantile_rank
 
 _EXAMPLES = 3
 _LONGEST = 300
@@ -53,7 +53,7 @@ def render(
         Section("throughput", "Throughput, goodput", _throughput(scenario, columns, bins, result)),
         *([Section("rates", "Across rates", rate_figures(scenario, rates))] if len(rates) > 1 else []),
         Section("errors", "Errors", _errors(samples, result)),
-        Section("stages", "Slow tail", _stages(columns, result)),
+        Section("stages", "Slow tail", stage_blocks(columns, result)),
         Section("machine", "Machine", telemetry_figures(telemetry, bins, window)),
         Section("checks", "Checks", [_checks(result)]),
         Section("configuration", "Configuration", _configuration(run, scenario, result)),
@@ -149,66 +149,6 @@ def _or_dash(value: float | None) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-
-
-def _stages(columns: Columns, result: Result) -> list[Block]:
-    stages = result.metrics.stages
-    if not stages:
-        return [Note("The server told no times of its stages (it does so on request or not at all).")]
-    done = columns.measured & columns.is_ok
-    durations = columns.latency_s("e2e", "sent")[done] * 1e3
-    durations = durations[np.isfinite(durations)]
-    if not len(durations):
-        return [Note("No request has a duration, so there is no slow tail.")]
-    slow = durations >= np.sort(durations)[quantile_rank(len(durations), 0.95) - 1]
-    every = {name: stage.milliseconds.mean for name, stage in stages.items()}
-    tail = {name: stage.slow_tail_ms or 0.0 for name, stage in stages.items()}
-    all_ms, slow_ms = float(durations.mean()), float(durations[slow].mean())
-    bars = Bars(
-        "share of each stage in the time of a request",
-        (
-            _stage_bar("all requests", every, all_ms),
-            _stage_bar("slowest 5%", tail, slow_ms),
-        ),
-        whole=True,
-    )
-    rows = [
-        (
-            name, f"{stage.milliseconds.count:,}", number(stage.milliseconds.at(0.5).value),
-            number(stage.milliseconds.at(0.95).value), number(stage.milliseconds.mean), number(stage.slow_tail_ms),
-            f"{100 * every[name] / all_ms:.0f}%", f"{100 * tail[name] / slow_ms:.0f}%",
-        )
-        for name, stage in stages.items()
-    ]  # fmt: skip
-    heads = (
-        "stage",
-        "n",
-        "p50, ms",
-        "p95, ms",
-        "mean, ms",
-        "mean of the slowest 5%, ms",
-        "share of all",
-        "of the slowest 5%",
-    )
-    note = "Each bar is the mean time of a request, end-to-end since sent. The rest is what no stage accounts for."
-    table = Table("Server's own times by stage", heads, rows, frozenset(range(1, 8)))
-    return [BarFigure("Where the time goes", bars, note), table]
-
-
-def _stage_bar(name: str, stages: Mapping[str, float], total: float) -> Bar:
-    rest = total - sum(stages.values())
-    named = [*stages.items(), *([("rest", rest)] if rest > 0 else [])]
-    whole = sum(value for _, value in named) or 1.0
-    parts = tuple(
-        Part(
-            name=stage,
-            value=value,
-            tone=6 if stage == "rest" else place % 5 + 1,
-            text=f"{stage}: {number(value)} ms, {number(100 * value / whole)}%",
-        )
-        for place, (stage, value) in enumerate(named)
-    )
-    return Bar(name, parts, f"{number(total)} ms")
 
 
 def _checks(result: Result) -> Block:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slipstream.loadtest.sending.sse import Event, EventReader
+from slipstream.loadtest.sending.timing import parse_timing, stages_of
 
 _SOURCES = ("citations", "grounded")
 _MOST_TOKENS = 10**9  # what says more is no count, and may be too large for any number of a computer
@@ -17,6 +18,7 @@ class Answer:
     Attributes:
         chunk_s: when each non-empty content chunk came.
         texts: their contents, in order.
+        stages_s: the server's own times by stage; ``timing`` is the object in which it told them.
         sources: ``citations`` and ``grounded``, where the server says what it answers from, as it says it.
         is_done: whether a stream said ``[DONE]``.
         error: what the server says went wrong, inside an answer that began well.
@@ -29,6 +31,7 @@ class Answer:
     output_tokens: int | None = None
     finish_reason: str | None = None
     stages_s: dict[str, float] = field(default_factory=dict)
+    timing: dict[str, Any] | None = None
     sources: dict[str, Any] = field(default_factory=dict)
     is_done: bool = False
     error: str | None = None
@@ -103,6 +106,9 @@ def _take_json(data: bytes, answer: Answer) -> str:
     if isinstance(usage := said.get("usage"), dict):
         answer.prompt_tokens = _number(usage.get("prompt_tokens"), answer.prompt_tokens)
         answer.output_tokens = _number(usage.get("completion_tokens"), answer.output_tokens)
+    if isinstance(timing := said.get("timing"), dict):
+        answer.timing = timing
+        answer.stages_s |= stages_of(timing)
     if "citations" in said:
         answer.sources = {name: said[name] for name in _SOURCES if name in said}
     return "".join(contents)
@@ -130,13 +136,6 @@ def _number(value: Any, otherwise: int | None) -> int | None:
     return value if is_count else otherwise
 
 
-def well_formed(text: str) -> str:
-    """``text`` as it can be written down: JSON's escapes may bring one half of a character, and its other half in the
-    next chunk; both are put together, and a half that stays alone is replaced.
-    """
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def error_in(said: Any) -> str:
     """The message of an error as OpenAI writes it, ``{"error": {"message": ...}}``, or whatever stands in its place."""
     error = said.get("error", said) if isinstance(said, dict) else said
@@ -151,19 +150,4 @@ def _message_in(data: bytes) -> str:
         return data.decode(errors="replace").strip()[:200]
 
 
-def parse_timing(header: str) -> dict[str, float]:
-    """Seconds by name from ``name;dur=ms, ...`` (W3C Server Timing); an entry without a duration is left out."""
-    stages: dict[str, float] = {}
-    for entry in header.split(","):
-        name, *parameters = (part.strip() for part in entry.split(";"))
-        for parameter in parameters:
-            key, _, value = parameter.partition("=")
-            try:
-                if key.strip().lower() == "dur" and name and 0 <= (ms := float(value.strip(' "'))) < float("inf"):
-                    stages[name] = ms / 1e3
-            except ValueError:
-                continue
-    return stages
-
-
-__all__ = ["Answer", "Stream", "error_in", "parse_timing", "read_whole", "well_formed"]
+__all__ = ["Answer", "Stream", "error_in", "read_whole"]

@@ -21,6 +21,7 @@ from slipstream.loadtest.scenario import Scenario
 from slipstream.loadtest.schedule.planned import Planned
 from slipstream.loadtest.sending.answers import Stream
 from slipstream.loadtest.sending.connections import Connections, connect_to
+from slipstream.loadtest.sending.timing import ASKING
 
 _BLOCK = 16 * 1024
 ENDPOINTS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
@@ -94,6 +95,7 @@ class Client:
         lines = [f"POST {self.path} HTTP/1.1", f"Host: {name}", "User-Agent: slipstream-loadtest"]
         lines += [f"Accept: {'text/event-stream' if scenario.stream else 'application/json'}"]
         lines += ["Content-Type: application/json"] + ([f"Authorization: Bearer {api_key}"] if api_key else [])
+        lines += [f"{ASKING}: 1"] if scenario.stage_times else []
         self._head = "\r\n".join(lines).encode() + b"\r\nContent-Length: %d\r\n\r\n"
 
     def prepare(self) -> None:

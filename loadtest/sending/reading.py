@@ -4,20 +4,26 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from json import loads
+from typing import Any
 
 from slipstream.loadtest.sample import Outcome, Sample
-from slipstream.loadtest.sending.answers import Answer, Stream, error_in, parse_timing, read_whole, well_formed
+from slipstream.loadtest.sending.answers import Answer, Stream, error_in, read_whole
 from slipstream.loadtest.sending.client import Exchange, Response
+from slipstream.loadtest.sending.text import well_formed
+from slipstream.loadtest.sending.timing import ASKING, header_timing, parse_timing, stages_of, tidy
 
 _BY_STATUS: dict[int, Outcome] = {429: "rate_limited", 503: "unavailable", 404: "unknown_model"}
 _AT_ONCE = 16  # blocks between two chances for others: about 0.2 ms of work
 
 
-def read(exchange: Exchange, start: float, *, is_streamed: bool, worker: int) -> Iterator[tuple[Sample, Answer] | None]:
+def read(
+    exchange: Exchange, start: float, *, is_streamed: bool, worker: int, with_spans: bool = False
+) -> Iterator[tuple[Sample, Answer] | None]:
     """The sample of ``exchange`` and what was answered, after any number of None: moments to let others run.
 
     Args:
         start: of the run, by ``time.perf_counter``.
+        with_spans: whether the sample keeps all that the server says of its times, and not their sums only.
     """
     response = exchange.response
     status = response.get_code() if response.headers_complete else None
@@ -35,6 +41,7 @@ def read(exchange: Exchange, start: float, *, is_streamed: bool, worker: int) ->
         answer = read_whole(_body(response))
     yield None
     outcome, detail = _outcome(exchange, status, answer, is_streamed)
+    timing = _header_timing(response)
     sample = Sample(
         index=exchange.planned.index,
         scheduled_s=exchange.due - start,
@@ -50,7 +57,8 @@ def read(exchange: Exchange, start: float, *, is_streamed: bool, worker: int) ->
         characters=sum(map(len, answer.texts)),
         finish_reason=None if answer.finish_reason is None else well_formed(answer.finish_reason),
         retry_after_s=_retry_after_s(response) if status in {429, 503} else None,
-        stages_s=_stages_s(response) | answer.stages_s,
+        stages_s=_stages_s(response, timing) | answer.stages_s,
+        timing=tidy(answer.timing or timing) if with_spans else None,
         prompt=exchange.planned.prompt,
         worker=worker,
         detail=well_formed(detail),
@@ -110,12 +118,14 @@ def _retry_after_s(response: Response) -> float | None:
     return max((until - datetime.now(UTC)).total_seconds(), 0.0)
 
 
-def _stages_s(response: Response) -> dict[str, float]:
-    return {
-        name: seconds
-        for header in ("server-timing", "x-slipstream-timing")
-        for name, seconds in parse_timing(response.header(header) or "").items()
-    }
+def _header_timing(response: Response) -> dict[str, Any] | None:
+    timing = header_timing(response.header(ASKING) or "")
+    return timing if isinstance(timing, dict) else None
+
+
+def _stages_s(response: Response, timing: dict[str, Any] | None) -> dict[str, float]:
+    named = parse_timing(response.header("server-timing") or "")
+    return named | (stages_of(timing) if timing is not None else parse_timing(response.header(ASKING) or ""))
 
 
 __all__ = ["read"]

@@ -4,6 +4,7 @@ import gc
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -11,9 +12,10 @@ import gevent
 from gevent.queue import Queue
 
 from slipstream.loadtest.sample import NOT_COUNTED, Sample
-from slipstream.loadtest.sending.answers import Answer, well_formed
+from slipstream.loadtest.sending.answers import Answer
 from slipstream.loadtest.sending.client import Exchange
 from slipstream.loadtest.sending.reading import read
+from slipstream.loadtest.sending.text import well_formed
 
 FLUSH_S = 0.5
 
@@ -51,14 +53,21 @@ class Recorder:
     Args:
         deliver: takes what ended, every `FLUSH_S` and at the end.
         listen: is told of every sample.
+        with_spans: see `read`.
     """
 
     def __init__(
-        self, deliver: Callable[[Batch], None], listen: Callable[[Sample], None], *, is_streamed: bool, worker: int
+        self,
+        deliver: Callable[[Batch], None],
+        listen: Callable[[Sample], None],
+        *,
+        is_streamed: bool,
+        worker: int,
+        with_spans: bool = False,
     ) -> None:
         self.tally = Tally()
         self._deliver, self._listen = deliver, listen
-        self._is_streamed, self._worker = is_streamed, worker
+        self._read = partial(read, is_streamed=is_streamed, worker=worker, with_spans=with_spans)
         self._ended: Queue[Exchange | None] = Queue()
         self._samples: list[str] = []
         self._answers: list[str] = []
@@ -85,7 +94,7 @@ class Recorder:
 
     def _read_all(self) -> None:
         for exchange in iter(self._ended.get, None):
-            for result in read(exchange, self._start, is_streamed=self._is_streamed, worker=self._worker):
+            for result in self._read(exchange, self._start):
                 gevent.sleep(0)  # before every slice and every sample, so that many that end at once hold nothing up
                 if result is not None:
                     self._take(*result)

@@ -92,6 +92,7 @@ class Role(ABC):
             lambda sample: self._listen(self.environment, sample, client.path),
             is_streamed=plan.scenario.stream,
             worker=worker,
+            with_spans=plan.scenario.stage_times == "spans",
         )
         return Generator(plan, client, recorder, worker, workers), recorder
 

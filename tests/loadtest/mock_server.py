@@ -8,6 +8,9 @@ differ; there ``texts`` may hold what is answered to a prompt and ``sources`` wh
 the truth holds the prompt, the moments (``time.perf_counter``, which all processes of one Linux machine share) at which
 the request was read and the first and the last chunk were written, and how many there were.
 
+Asked for its times (``x-slipstream-timing``) it tells them as Slipstream does, unless ``tells`` is false; ``stages``
+divides the time before the first chunk, by shares.
+
 With ``--slots`` only so many are answered at once, and others wait in turn: its capacity is the number of slots over
 the time of an answer, which is ``first_s + (chunks - 1) / rate``.
 """
@@ -20,7 +23,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, TextIO
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -70,6 +73,39 @@ class Slots:
                 self.take(*self._waiting.popleft())
 
 
+class Told:
+    """The times of one answer, as Slipstream tells them."""
+
+    def __init__(self, read: float, shares: dict[str, float]) -> None:
+        self._read, self._shares = read, shares
+        self._unix_s = time() - (perf_counter() - read)
+        self._spans: list[tuple[str, float, float]] = []
+        self._at = read
+
+    def _until(self, stage: str, moment: float) -> None:
+        self._spans.append((stage, 1e3 * (self._at - self._read), 1e3 * (moment - self._at)))
+        self._at = moment
+
+    def begin(self, first_s: float) -> None:
+        self._until("queue", perf_counter())
+        for stage, share in self._shares.items():
+            self._until(stage, self._at + share * first_s)
+
+    def step(self) -> None:
+        self._until("decode", perf_counter())
+
+    def timing(self, said: dict[str, Any]) -> dict[str, Any]:
+        self._until("stream", perf_counter())
+        stages: dict[str, float] = {}
+        for stage, _, length in self._spans:
+            stages[stage] = stages.get(stage, 0.0) + length
+        return {
+            "id": "chatcmpl-1", "request_id": "r1", "received_unix_s": self._unix_s, "stages": stages,
+            "ttft_ms": 1e3 * (said["first"] - self._read), "end_to_end_ms": 1e3 * (self._at - self._read),
+            "decode_steps": said["chunks"] - 1, "cached_prompt_tokens": 0, "spans": self._spans, "beside": {},
+        }  # fmt: skip
+
+
 class Answering(asyncio.Protocol):
     """One connection: requests one after the other."""
 
@@ -100,9 +136,9 @@ class Answering(asyncio.Protocol):
         length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or 0)
         if len(rest) >= length:
             self._received.clear()
-            self._answer(json.loads(rest[:length]), perf_counter())
+            self._answer(json.loads(rest[:length]), perf_counter(), asks=b"x-slipstream-timing: 1" in head.lower())
 
-    def _answer(self, body: dict[str, Any], moment: float) -> None:
+    def _answer(self, body: dict[str, Any], moment: float, *, asks: bool) -> None:
         mock = {"chunks": 8, "rate": 50.0, "first_s": 0.01} | body.get("mock", {}) | self._always
         prompt = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
         said = {"prompt": prompt, "read": moment, "chunks": mock["chunks"]}
@@ -110,16 +146,22 @@ class Answering(asyncio.Protocol):
             said["words"] = [f" {word}" for word in text.split()]
             said["chunks"] = len(said["words"])
         said["sources"] = mock.get("sources", {}).get(prompt)
+        if asks and mock.get("tells", True):
+            said["timing"] = Told(moment, mock.get("stages", {"prefill": 1.0}))
         self._transport.write(_HEAD + _ROLE)
         self._slots.take(self, lambda: self._begin(said, mock["first_s"], 1 / mock["rate"]))
 
     def _begin(self, said: dict[str, Any], first_s: float, gap: float) -> None:
         begin = self._loop.time() + first_s
+        if "timing" in said:
+            said["timing"].begin(first_s)
         self._timer = self._loop.call_at(begin, self._go_on, said, 0, begin, gap)
 
     def _go_on(self, said: dict[str, Any], number: int, begin: float, gap: float) -> None:
         if number == 0:
             said["first"] = perf_counter()
+        elif "timing" in said and number < said["chunks"]:
+            said["timing"].step()
         if number < said["chunks"]:
             words = said.get("words")
             self._transport.write(_framed(json.dumps(chunk(words[number]))) if words else _CONTENT)
@@ -129,7 +171,9 @@ class Answering(asyncio.Protocol):
             return
         usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": said["chunks"]}}
         closing = _framed(json.dumps({"choices": []} | said["sources"])) if said["sources"] else b""
-        self._transport.write(_STOP + closing + _framed(json.dumps(usage)) + _framed("[DONE]") + b"0\r\n\r\n")
+        told = said.pop("timing", None)
+        times = _framed(json.dumps({"choices": [], "timing": told.timing(said)})) if told else b""
+        self._transport.write(_STOP + closing + _framed(json.dumps(usage)) + times + _framed("[DONE]") + b"0\r\n\r\n")
         self._slots.leave(self)
         if self._truth is not None:
             self._truth.write(json.dumps(said) + "\n")
