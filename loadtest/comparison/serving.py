@@ -52,15 +52,15 @@ def served(side: Side, settings: Settings, folder: Path, *, needs_collection: bo
     log = folder / "serve.log"
     with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(
-            [*_SERVE, "--bundle", side.bundle],
-            env={**os.environ, "SLIPSTREAM_HOME": str(settings.root), **_FREE_PORTS},
+            [*SERVE, "--bundle", side.bundle],
+            env={**os.environ, "SLIPSTREAM_HOME": str(settings.root), **FREE_PORTS},
             stdout=subprocess.PIPE,
             stderr=stream,
             start_new_session=True,  # Ctrl-C is for this process, which stops the server in its turn
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
     try:
-        ready = _await_ready(process, side, log)
+        ready = await_ready(process, f"{side.letter} ({side.name})", log)
         if needs_collection and ready.get("problem"):
             raise ServerFailed(f"{side.letter} ({side.name}) is ready and cannot answer: {ready['problem']}", _INDEX)
         yield str(ready["url"])
@@ -68,8 +68,8 @@ def served(side: Side, settings: Settings, folder: Path, *, needs_collection: bo
         _stop(process)
 
 
-_SERVE = (sys.executable, "-m", "slipstream.cli", "serve", "--host", "127.0.0.1", "--port", "0", "--json")
-_FREE_PORTS = {f"SLIPSTREAM_TRITON_{name}_PORT": "0" for name in ("HTTP", "GRPC", "METRICS")}
+SERVE = (sys.executable, "-m", "slipstream.cli", "serve", "--host", "127.0.0.1", "--port", "0", "--json")
+FREE_PORTS = {f"SLIPSTREAM_TRITON_{name}_PORT": "0" for name in ("HTTP", "GRPC", "METRICS")}
 _SEE = "see that slipstream loadtest smoke --url URL runs without errors, then compare again"
 _INDEX = "slipstream index PATH --collection NAME, with the bundle's embedder"
 
@@ -86,13 +86,21 @@ def ask_once(url: str, scenario: Scenario, planned: Planned) -> None:
         raise ServerFailed(f"{url} does not answer a question: {reason}", _SEE)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Have the kernel interrupt the server when this process is killed: nobody else would stop it."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 
-def _await_ready(process: "subprocess.Popen[bytes]", side: Side, log: Path) -> dict[str, Any]:
-    """What the server says of itself when the first question can be answered."""
+def await_ready(process: "subprocess.Popen[bytes]", name: str, log: Path) -> dict[str, Any]:
+    """What the server says of itself when the first question can be answered.
+
+    Args:
+        name: of the server, in errors.
+        log: where its standard error goes.
+
+    Raises:
+        ServerFailed: it ended, or was not ready in time.
+    """
     deadline, pending = time.monotonic() + READY_WITHIN_S, b""
     output: IO[bytes] = process.stdout  # type: ignore[assignment]  # it was asked for
     while time.monotonic() < deadline:
@@ -109,8 +117,8 @@ def _await_ready(process: "subprocess.Popen[bytes]", side: Side, log: Path) -> d
         if readable and not block:  # it closed its output
             process.wait(_STOPPED_WITHIN_S)
             message, remedy = _last_words(log)
-            raise ServerFailed(f"{side.letter} ({side.name}) cannot be served: {message}", remedy or f"see {log}")
-    raise ServerFailed(f"{side.letter} ({side.name}) was not ready within {READY_WITHIN_S:g} s", f"see {log}")
+            raise ServerFailed(f"{name} cannot be served: {message}", remedy or f"see {log}")
+    raise ServerFailed(f"{name} was not ready within {READY_WITHIN_S:g} s", f"see {log}")
 
 
 def _last_words(log: Path) -> tuple[str, str]:
@@ -136,4 +144,4 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
                 process.wait()
 
 
-__all__ = ["READY_WITHIN_S", "ServerFailed", "ask_once", "served"]
+__all__ = ["FREE_PORTS", "READY_WITHIN_S", "SERVE", "ServerFailed", "ask_once", "await_ready", "end_with_parent", "served"]

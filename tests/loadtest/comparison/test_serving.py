@@ -26,7 +26,7 @@ HEAD = ("import json, os, sys", "sys.stderr.write(f'pid {os.getpid()}\\n')", "sy
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
     program = "\n".join([*HEAD, *lines])
-    monkeypatch.setattr("slipstream.loadtest.comparison.serving._SERVE", (sys.executable, "-c", program))
+    monkeypatch.setattr("slipstream.loadtest.comparison.serving.SERVE", (sys.executable, "-c", program))
 
 
 def refused(folder: Path, match: str) -> str:
@@ -84,7 +84,7 @@ def test_one_that_cannot_answer_from_the_collection_is_refused(monkeypatch: pyte
 def test_one_that_does_not_stop_is_killed_with_its_children(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("slipstream.loadtest.comparison.serving._STOPPED_WITHIN_S", 0.5)
     deaf = "import signal, time, subprocess; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-    child = "sys.stderr.write(f'child {subprocess.Popen([\"sleep\", \"60\"]).pid}\\n'); sys.stderr.flush()"
+    child = 'sys.stderr.write(f\'child {subprocess.Popen(["sleep", "60"]).pid}\\n\'); sys.stderr.flush()'
     stand_in(monkeypatch, deaf, child, READY, "time.sleep(60)")
     with served(SIDE, Settings(home=tmp_path), tmp_path / "run", needs_collection=True):
         started = psutil.Process(int((tmp_path / "run" / "serve.log").read_text().split()[3]))
@@ -102,7 +102,7 @@ def test_it_ends_with_who_started_it(tmp_path: Path) -> None:
         "import sys, time\nfrom pathlib import Path\n"
         "from slipstream.loadtest.comparison import serving\n"
         "from slipstream.loadtest.comparison.sides import Side\nfrom slipstream.settings import Settings\n"
-        f"serving._SERVE = (sys.executable, '-c', {server!r})\n"
+        f"serving.SERVE = (sys.executable, '-c', {server!r})\n"
         "home = Path(sys.argv[1])\n"
         "with serving.served(Side('A', 'x', bundle='x'), Settings(home=home), home, needs_collection=False):\n"
         "    print('up', flush=True)\n    time.sleep(60)\n"
