@@ -21,8 +21,8 @@ _TONES = {
 _OTHERS = (1, 3, 4, 5, 7, 8, 9)
 
 
-def tone_of(stage: str, place: int) -> int:
-    """The colour of ``stage``, which is the ``place``-th of its kind."""
+def tone_of(stage: str, place: int = 0) -> int:
+    """The colour of ``stage``; ``place`` tells those of other servers apart."""
     return _TONES.get(stage, _OTHERS[place % len(_OTHERS)])
 
 

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from slipstream.loadtest.report.drawing.bars import Bars
 from slipstream.loadtest.report.drawing.charts import Chart
+from slipstream.loadtest.report.drawing.flame import Flame
 from slipstream.loadtest.report.drawing.intervals import Intervals
 
 Tone = Literal["good", "bad", "open", "void", "plain"]
@@ -54,10 +55,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class BarFigure:
-    """Bars, or intervals, with what they say in words."""
+    """Bars, intervals or lanes, with what they say in words."""
 
     title: str
-    bars: Bars | Intervals
+    bars: Bars | Intervals | Flame
     note: str = ""
 
 

@@ -1,0 +1,1 @@
+"""One cause each: `check` says what it found in a case, or None."""

@@ -1,0 +1,43 @@
+"""The GPU idles while a core of the host is busy: the host cannot issue work as fast as the GPU does it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from slipstream.profiling.diagnosis.case import Case
+from slipstream.profiling.diagnosis.finding import Finding
+from slipstream.profiling.telemetry.records import Telemetry
+
+_IDLE = 0.5  # of the time a kernel ran, at most
+_BUSY = 0.9  # of the busiest core
+_LEAST_LOOKS = 5
+
+
+def check(case: Case) -> Finding | None:
+    """Needs a GPU that tells how busy it is."""
+    gpu, core = gpu_busy(case.looks), case.machine("busiest_core_share")
+    if len(gpu) < _LEAST_LOOKS or len(core) < _LEAST_LOOKS:
+        return None
+    if float(np.mean(gpu)) >= _IDLE or float(np.mean(core)) < _BUSY:
+        return None
+    used = sorted(case.processes().items(), key=lambda item: -item[1])[:1]
+    return Finding(
+        rule="host_bound",
+        cause="The GPU waits for the host: it idles while one core is busy all the time.",
+        evidence=(
+            f"a kernel ran in {np.mean(gpu):.0%} of the time",
+            f"the busiest core was busy in {np.mean(core):.0%} of it",
+            *(f"{role} used {cores:.1f} cores, the most of all processes" for role, cores in used),
+        ),
+        remedy="batch more (serving.max_concurrency), send tokens together (serving.stream_interval), record the "
+        "step as a CUDA graph, or give the engine's process faster cores of its own",
+    )
+
+
+def gpu_busy(looks: Sequence[Telemetry]) -> list[float]:
+    """Of each look that tells it, the busiest GPU's share."""
+    told = ([gpu.busy_share for gpu in look.gpus if gpu.busy_share is not None] for look in looks)
+    return [max(shares) for shares in told if shares]
+
+
+__all__ = ["check", "gpu_busy"]
