@@ -1,0 +1,81 @@
+"""A server inside a session of Nsight Systems, for one capture."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from slipstream.loadtest.comparison.serving import FREE_PORTS, SERVE, ServerFailed, await_ready, end_with_parent
+from slipstream.profiling.nsys.session import Session
+from slipstream.settings import Settings
+
+_STOPPED_WITHIN_S = 30.0
+
+
+@contextmanager
+def served_in(
+    session: Session, settings: Settings, log: Path, *, bundle: str = "", needs_collection: bool
+) -> Iterator[str]:
+    """The address of a server of the active bundle (or of ``bundle``) that ``session`` can capture; stopped afterwards.
+
+    Args:
+        log: where its standard error goes.
+        needs_collection: whether it is no use without a collection to answer from.
+
+    Raises:
+        ServerFailed: it ended, was not ready in time, or cannot answer from its collection.
+    """
+    with log.open("w", encoding="utf-8") as stream:
+        process = subprocess.Popen(
+            [*session.launcher, *SERVE, *(["--bundle", bundle] if bundle else [])],
+            env={**os.environ, "SLIPSTREAM_HOME": str(settings.root), **FREE_PORTS},
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            start_new_session=True,  # Ctrl-C is for this process, which stops the server in its turn
+            preexec_fn=end_with_parent,
+        )
+    try:
+        ready = await_ready(process, "the server under nsys", log)
+        if needs_collection and ready.get("problem"):
+            raise ServerFailed(
+                f"the server is ready and cannot answer: {ready['problem']}", "slipstream index PATH --collection NAME"
+            )
+        yield str(ready["url"])
+    finally:
+        _stop(process, session)
+
+
+def _stop(process: "subprocess.Popen[bytes]", session: Session) -> None:
+    """End the server as its user would, then the session; no process of theirs is left, and no other is touched."""
+    started = _below(process.pid)
+    for one in started:
+        with suppress(psutil.Error):
+            if "slipstream.cli" in one.cmdline():
+                one.send_signal(2)
+                break
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_STOPPED_WITHIN_S)
+    session.close()
+    for one in started:
+        with suppress(psutil.Error):
+            one.kill()  # psutil knows a process by its start, too: never another one with the number of an old one
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(1)
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _below(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+__all__ = ["served_in"]
