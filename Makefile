@@ -7,7 +7,7 @@ QUESTION ?= How does add_middleware register a middleware?
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check format bench lock clean system browser
+.PHONY: help run test test-fast check format bench lock clean system browser nsys
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}'
@@ -74,7 +74,7 @@ $(VENV)/.installed-run: pyproject.toml constraints.txt
 	$(call install,serve$(comma)build$(comma)loadtest,$@)
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
-	@$(MAKE) --no-print-directory browser
+	@$(MAKE) --no-print-directory browser nsys
 	$(call install,serve$(comma)build$(comma)tensorrt-llm$(comma)loadtest$(comma)distributed$(comma)dev,$@ $(VENV)/.installed-run)
 
 # mypy sees the repository root as the package `slipstream` through this link.
@@ -107,3 +107,12 @@ browser:
 	export DEBIAN_FRONTEND=noninteractive; \
 	{ $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
 	  echo "Could not install chromium; the tests that need a browser will be skipped. To run them: sudo apt-get install chromium"
+
+# Nsight Systems, for `slipstream profile nsys`: from PATH, else Debian's, unpacked into .cache. Tests that need it are
+# skipped, and say so, where there is none and none can be had.
+nsys: ## Unpack Nsight Systems for `slipstream profile nsys`, unless there is one (172 MB, no root needed)
+	@command -v nsys >/dev/null || test -x .cache/nsys/usr/bin/nsys || { \
+	  echo "Unpacking Nsight Systems into .cache/nsys ..."; \
+	  ./profiling/nsys/install.sh .cache/nsys || \
+	    echo "Could not get Nsight Systems; the tests that need it will be skipped. To run them: install nsight-systems-cli from NVIDIA's repository"; \
+	}
