@@ -5,12 +5,12 @@ error here: `GpuSurvey.problem` says what is missing, and `GpuSurvey.faults` whi
 Units and meaning of every value: NVML API reference, https://docs.nvidia.com/deploy/nvml-api/.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar, cast
 
-MIB = 1024**2
+from slipstream.profiling.telemetry.nvml import MIB, mig_parts, slowed_by, told
+from slipstream.profiling.telemetry.nvml import Nvml as TelemetryNvml
 
 T = TypeVar("T")
 
@@ -22,54 +22,19 @@ _REASONS: dict[str, Reason] = {
     "NVML_ERROR_NO_PERMISSION": "no_permission",
     "NVML_ERROR_LIB_RM_VERSION_MISMATCH": "version_mismatch",
 }
-# A card that has no such feature, a container that may not see it, a driver that is older than the question.
-_UNTOLD = (
-    "NVML_ERROR_NOT_SUPPORTED",
-    "NVML_ERROR_NO_PERMISSION",
-    "NVML_ERROR_FUNCTION_NOT_FOUND",
-    "NVML_ERROR_NOT_FOUND",
-    "NVML_ERROR_INVALID_ARGUMENT",
-    "NVML_ERROR_NO_DATA",
-    "NVML_ERROR_DEPRECATED",
-)
-# What makes a GPU slower than its clocks promise. An idle one, an application's wish and a display are no such reason.
-_SLOWDOWNS = {
-    "nvmlClocksEventReasonSwPowerCap": "power cap",
-    "nvmlClocksEventReasonHwSlowdown": "hardware slowdown",
-    "nvmlClocksEventReasonSwThermalSlowdown": "thermal (software)",
-    "nvmlClocksEventReasonHwThermalSlowdown": "thermal (hardware)",
-    "nvmlClocksEventReasonHwPowerBrakeSlowdown": "power brake",
-}
 
 
-class Nvml(Protocol):
-    """The functions of ``pynvml`` that `probe_gpus` calls; a test holds that the real module has each of them."""
+class Nvml(TelemetryNvml, Protocol):
+    """The functions of ``pynvml`` that `probe_gpus` calls beside telemetry's."""
 
-    NVMLError: type[Exception]
-
-    def nvmlInit(self) -> None: ...  # noqa: N802  NVML's names
-    def nvmlShutdown(self) -> None: ...  # noqa: N802
-    def nvmlSystemGetDriverVersion(self) -> str: ...  # noqa: N802
+    def nvmlSystemGetDriverVersion(self) -> str: ...  # noqa: N802  NVML's names
     def nvmlSystemGetCudaDriverVersion_v2(self) -> int: ...  # noqa: N802
-    def nvmlDeviceGetCount(self) -> int: ...  # noqa: N802
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> Any: ...  # noqa: N802
-    def nvmlDeviceGetName(self, handle: Any) -> str: ...  # noqa: N802
-    def nvmlDeviceGetUUID(self, handle: Any) -> str: ...  # noqa: N802
-    def nvmlDeviceGetMemoryInfo(self, handle: Any) -> Any: ...  # noqa: N802
     def nvmlDeviceGetCudaComputeCapability(self, handle: Any) -> Sequence[int]: ...  # noqa: N802
-    def nvmlDeviceGetMigMode(self, handle: Any) -> Sequence[int]: ...  # noqa: N802
-    def nvmlDeviceGetMaxMigDeviceCount(self, handle: Any) -> int: ...  # noqa: N802
-    def nvmlDeviceGetMigDeviceHandleByIndex(self, device: Any, index: int) -> Any: ...  # noqa: N802
-    def nvmlDeviceGetAttributes_v2(self, device: Any) -> Any: ...  # noqa: N802
-    def nvmlDeviceGetClockInfo(self, handle: Any, type: int) -> int: ...  # noqa: A002, N802
     def nvmlDeviceGetMaxClockInfo(self, handle: Any, type: int) -> int: ...  # noqa: A002, N802
-    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: Any) -> int: ...  # noqa: N802
-    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: Any) -> int: ...  # noqa: N802
     def nvmlDeviceGetEnforcedPowerLimit(self, handle: Any) -> int: ...  # noqa: N802
     def nvmlDeviceGetPowerManagementDefaultLimit(self, handle: Any) -> int: ...  # noqa: N802
     def nvmlDeviceGetPersistenceMode(self, handle: Any) -> int: ...  # noqa: N802
     def nvmlDeviceGetCurrentEccMode(self, handle: Any) -> int: ...  # noqa: N802
-    def nvmlDeviceGetTemperature(self, handle: Any, sensor: int) -> int: ...  # noqa: N802
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +118,7 @@ def probe_gpus(nvml: Nvml | None = None) -> GpuSurvey:
 
 def _survey(nvml: Nvml) -> GpuSurvey:
     driver = nvml.nvmlSystemGetDriverVersion()
-    cuda = _told(nvml, nvml.nvmlSystemGetCudaDriverVersion_v2)
+    cuda = told(nvml, nvml.nvmlSystemGetCudaDriverVersion_v2)
     gpus, faults = [], []
     for index in range(nvml.nvmlDeviceGetCount()):
         try:
@@ -170,12 +135,13 @@ def _gpu(nvml: Nvml, index: int) -> Gpu:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
 
     def ask(function: Callable[..., T], *more: int) -> T | None:
-        return _told(nvml, function, handle, *more)
+        return told(nvml, function, handle, *more)
 
     memory = ask(nvml.nvmlDeviceGetMemoryInfo)
     major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
     mig = ask(nvml.nvmlDeviceGetMigMode)
-    slices = _mig_instances(nvml, handle) if mig and mig[0] else ()
+    parts = mig_parts(nvml, handle) if mig and mig[0] else ()
+    slices = tuple(MigInstance(part.profile, part.uuid, part.memory_bytes) for part in parts)
     limit, usual = ask(nvml.nvmlDeviceGetEnforcedPowerLimit), ask(nvml.nvmlDeviceGetPowerManagementDefaultLimit)
     return Gpu(
         index=index,
@@ -188,52 +154,13 @@ def _gpu(nvml: Nvml, index: int) -> Gpu:
         mig_instances=slices,
         sm_clock_mhz=ask(nvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM),
         sm_clock_max_mhz=ask(nvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_SM),
-        slowed_by=_slowed_by(nvml, handle),
+        slowed_by=slowed_by(nvml, handle) or (),
         temperature_c=ask(nvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU),
         power_limit_w=None if limit is None else limit / 1000,
         power_default_w=None if usual is None else usual / 1000,
         persistence=_yes(ask(nvml.nvmlDeviceGetPersistenceMode)),
         ecc=_yes(ask(nvml.nvmlDeviceGetCurrentEccMode)),
     )
-
-
-def _mig_instances(nvml: Nvml, handle: Any) -> tuple[MigInstance, ...]:
-    """The slices that exist; their places need not be consecutive."""
-    found = []
-    for place in range(_told(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0):
-        slice_ = _told(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, place)
-        if slice_ is not None:
-            facts = nvml.nvmlDeviceGetAttributes_v2(slice_)
-            profile = _profile(nvml.nvmlDeviceGetName(slice_), facts)
-            found.append(MigInstance(profile, nvml.nvmlDeviceGetUUID(slice_), int(facts.memorySizeMB) * MIB))
-    return tuple(found)
-
-
-def _profile(name: str, facts: Any) -> str:
-    """``NVIDIA H100 80GB HBM3 MIG 1g.10gb`` ends with the profile; a driver that leaves it out still tells the size."""
-    named = re.search(r"MIG (\S+)", name)
-    return named[1] if named else f"{facts.gpuInstanceSliceCount}g.{-(-int(facts.memorySizeMB) // 1024)}gb"
-
-
-def _slowed_by(nvml: Nvml, handle: Any) -> tuple[str, ...]:
-    import pynvml
-
-    bits = _told(nvml, nvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
-    if bits is None:  # drivers before 535 know it by its older name
-        bits = _told(nvml, nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)
-    return tuple(said for name, said in _SLOWDOWNS.items() if (bits or 0) & getattr(pynvml, name))
-
-
-def _told(nvml: Nvml, function: Callable[..., T], *arguments: Any) -> T | None:
-    """What ``function`` says, or None where this card, driver or container does not tell."""
-    import pynvml
-
-    try:
-        return function(*arguments)
-    except nvml.NVMLError as error:
-        if getattr(error, "value", None) in {getattr(pynvml, name) for name in _UNTOLD}:
-            return None
-        raise
 
 
 def _yes(state: Any) -> bool | None:
@@ -245,3 +172,6 @@ def _problem(error: Exception) -> Problem:
 
     reasons = {getattr(pynvml, name): reason for name, reason in _REASONS.items()}
     return Problem(reasons.get(getattr(error, "value", None), "failed"), str(error))
+
+
+__all__ = ["MIB", "Gpu", "GpuFault", "GpuSurvey", "MigInstance", "Nvml", "Problem", "Reason", "probe_gpus"]

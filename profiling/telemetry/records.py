@@ -14,7 +14,7 @@ class Process:
     """One process of a server or of a load generator.
 
     Attributes:
-        role: such as ``facade``, ``triton``, ``retriever`` or ``engine``; see `slipstream.profiling.telemetry.processes`.
+        role: such as ``facade``, ``triton``, ``retriever`` or ``engine``; `processes` says which there are.
         cpu_share: of one core since the look before; 2.0 is two busy cores.
         resident_bytes: pages that are shared with other processes count in each of them.
     """
@@ -37,7 +37,8 @@ class Gpu:
         busy_share: of the time in which a kernel ran. NVML offers none for MIG instances nor for a card that has them.
         memory_busy_share: of the time in which device memory was read or written.
         memory_bytes: in use.
-        pcie_rx_bytes_per_s: received by the card; ``tx`` is sent by it. Of the card as a whole, as power and clocks are.
+        pcie_rx_bytes_per_s: received by the card; ``tx`` is sent by it. Instances have none of their own, and neither
+            power nor clocks.
         slowed_by: what holds its clocks down, such as ``power cap``; empty for nothing.
         fault: what the driver said of a card that is there and does not answer.
     """

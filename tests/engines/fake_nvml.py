@@ -1,6 +1,7 @@
-"""One typed fake of NVML, for tests: the functions of ``pynvml`` that the survey calls, over cards of a test's.
+"""One typed fake of NVML, for tests: the functions of ``pynvml`` that survey and telemetry call, over a test's cards.
 
 Errors are the real module's. `test_gpu` holds that the real module has every function of `Nvml` under the same name.
+A card may change between two looks, as a real one does.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ class Slice:
     memory_mib: int
     profile: str
     named: bool = True
+    used_mib: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -40,6 +43,13 @@ class Card:
     default_mw: int = 700_000
     persistence: int = 1
     ecc: int = 1
+    busy_percent: int = 63
+    memory_busy_percent: int = 41
+    power_mw: int = 412_300
+    memory_mhz: int = 2619
+    pcie_bytes: tuple[int, int] | None = (0, 0)
+    pcie_type: int = pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG
+    pcie_kb_per_s: tuple[int, int] = (1500, 300)
     errors: dict[str, int] = field(default_factory=dict)
 
 
@@ -96,12 +106,45 @@ class FakeNvml:
         return self._answer("nvmlDeviceGetName", lambda: handle.name, handle.errors)
 
     def nvmlDeviceGetUUID(self, handle: Card | Part) -> str:  # noqa: N802
-        return f"MIG-{handle.place}" if isinstance(handle, Part) else f"GPU-{self._cards.index(handle)}"
+        if isinstance(handle, Part):
+            return f"MIG-{handle.place}"
+        places = [place for place, card in enumerate(self._cards) if card is handle]
+        return self._answer("nvmlDeviceGetUUID", lambda: f"GPU-{places[0]}", handle.errors)
 
-    def nvmlDeviceGetMemoryInfo(self, handle: Card) -> Any:  # noqa: N802
-        return self._answer(
-            "nvmlDeviceGetMemoryInfo", lambda: SimpleNamespace(total=handle.total, free=handle.free), handle.errors
-        )
+    def nvmlDeviceGetMemoryInfo(self, handle: Card | Part) -> Any:  # noqa: N802
+        if isinstance(handle, Part):
+            part, mib = handle.slice, 1024**2
+            total, used = part.memory_mib * mib, part.used_mib * mib
+            memory = SimpleNamespace(total=total, free=total - used, used=used)
+            return self._answer("nvmlDeviceGetMemoryInfo", lambda: memory, part.errors)
+        memory = SimpleNamespace(total=handle.total, free=handle.free, used=handle.total - handle.free)
+        return self._answer("nvmlDeviceGetMemoryInfo", lambda: memory, handle.errors)
+
+    def nvmlDeviceGetUtilizationRates(self, handle: Card) -> Any:  # noqa: N802
+        rates = SimpleNamespace(gpu=handle.busy_percent, memory=handle.memory_busy_percent)
+        return self._answer("nvmlDeviceGetUtilizationRates", lambda: rates, handle.errors)
+
+    def nvmlDeviceGetPowerUsage(self, handle: Card) -> int:  # noqa: N802
+        return self._answer("nvmlDeviceGetPowerUsage", lambda: handle.power_mw, handle.errors)
+
+    def nvmlDeviceGetFieldValues(self, handle: Card, fieldIds: Sequence[int]) -> Sequence[Any]:  # noqa: N802, N803
+        """A field that a card does not have is an error of that value and not of the call."""
+        counts = handle.pcie_bytes
+        order = {pynvml.NVML_FI_DEV_PCIE_COUNT_RX_BYTES: 0, pynvml.NVML_FI_DEV_PCIE_COUNT_TX_BYTES: 1}
+        values = [
+            SimpleNamespace(
+                nvmlReturn=pynvml.NVML_ERROR_NOT_SUPPORTED if counts is None else pynvml.NVML_SUCCESS,
+                valueType=handle.pcie_type,
+                value=SimpleNamespace(ullVal=0 if counts is None else counts[order[one]]),
+            )
+            for one in fieldIds
+        ]
+        return self._answer("nvmlDeviceGetFieldValues", lambda: values, handle.errors)
+
+    def nvmlDeviceGetPcieThroughput(self, device: Card, counter: int) -> int:  # noqa: N802
+        order = {pynvml.NVML_PCIE_UTIL_RX_BYTES: 0, pynvml.NVML_PCIE_UTIL_TX_BYTES: 1}
+        rate = device.pcie_kb_per_s[order[counter]]
+        return self._answer("nvmlDeviceGetPcieThroughput", lambda: rate, device.errors)
 
     def nvmlDeviceGetCudaComputeCapability(self, handle: Card) -> Sequence[int]:  # noqa: N802
         return self._answer("nvmlDeviceGetCudaComputeCapability", lambda: handle.capability, handle.errors)
@@ -123,7 +166,8 @@ class FakeNvml:
         return SimpleNamespace(gpuInstanceSliceCount=device.slice.slices, memorySizeMB=device.slice.memory_mib)
 
     def nvmlDeviceGetClockInfo(self, handle: Card, type: int) -> int:  # noqa: A002, N802
-        return self._answer("nvmlDeviceGetClockInfo", lambda: handle.sm_mhz, handle.errors)
+        mhz = {pynvml.NVML_CLOCK_SM: handle.sm_mhz, pynvml.NVML_CLOCK_MEM: handle.memory_mhz}[type]
+        return self._answer("nvmlDeviceGetClockInfo", lambda: mhz, handle.errors)
 
     def nvmlDeviceGetMaxClockInfo(self, handle: Card, type: int) -> int:  # noqa: A002, N802
         return self._answer("nvmlDeviceGetMaxClockInfo", lambda: 1980, handle.errors)

@@ -9,7 +9,7 @@ import pytest
 from slipstream.engines.gpu import MIB, MigInstance, Nvml, probe_gpus
 from tests.engines.fake_nvml import GIB, Card, FakeNvml, Slice
 
-FUNCTIONS = sorted(name for name in vars(Nvml) if name.startswith("nvml"))
+FUNCTIONS = sorted(name for name in dir(Nvml) if name.startswith("nvml"))
 ERRORS = sorted(name for name in vars(pynvml) if name.startswith("NVML_ERROR_"))
 
 
