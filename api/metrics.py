@@ -1,8 +1,9 @@
-"""What the facade counts, by DESIGN's definitions of TTFT and TPOT."""
+"""What the facade counts, by DESIGN's definitions of TTFT and TPOT, and what its machine does."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from slipstream import __version__
+from slipstream.api.machine import MachineCollector
 from slipstream.ensemble.manifest import Manifest
 
 # A retrieval takes about 20 ms, a prefill 0.1 to 2 s on a CPU; a queue adds whole answers.
@@ -53,7 +54,8 @@ class Metrics:
         self.feedback = Counter("slipstream_feedback", "Ratings received.", ("rating",), registry=registry)
         info = Gauge("slipstream_info", "Always 1.", ("version", "release", "bundle"), registry=registry)
         info.labels(__version__, manifest.release_name, manifest.id).set(1)
+        registry.register(MachineCollector())
 
     def render(self) -> bytes:
-        """The Prometheus text format."""
+        """The Prometheus text format; looks at processes and GPUs, so not for an event loop."""
         return generate_latest(self.registry)

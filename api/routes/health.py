@@ -1,5 +1,7 @@
 """``GET /health/live``, ``GET /health/ready`` and ``GET /metrics``: for whoever operates the server."""
 
+import asyncio
+
 import orjson
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -33,4 +35,5 @@ async def ready(request: Request) -> Response:
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Prometheus text format."""
-    return Response(facade_of(request).metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    text = await asyncio.to_thread(facade_of(request).metrics.render)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
