@@ -25,7 +25,9 @@ from slipstream.loadtest.results.verdict import Result, judge
 from slipstream.loadtest.sample import Sample, read_samples
 from slipstream.loadtest.schedule.plan import Plan
 from slipstream.loadtest.schedule.tokens import ServerTokenizer, TokenizerUnreadable
-from slipstream.loadtest.telemetry import Sampler, read_telemetry
+from slipstream.profiling.telemetry.processes import server_processes
+from slipstream.profiling.telemetry.records import LOAD_GENERATOR
+from slipstream.profiling.telemetry.sampler import Sampler, read_telemetry
 
 _LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 _TOLD_LINES = 12
@@ -73,7 +75,8 @@ def generate(folder: Folder, url: str, watch: Watch, *, processes: int = 1) -> M
             start_new_session=True,  # Ctrl-C is for this process, which passes it on
             preexec_fn=_hear_interrupts,
         )
-    with Sampler(folder.telemetry, process.pid), _ended_at_last(process), _interrupts_for(process) as interrupts:
+    watched = {**server_processes(url), process.pid: LOAD_GENERATOR}
+    with Sampler(folder.telemetry, watched), _ended_at_last(process), _interrupts_for(process) as interrupts:
         moments: Moments | None = None
         is_stopping = False
         for said in _events(process):

@@ -13,7 +13,7 @@ from slipstream.loadtest.report.records import Lead, RateRun
 from slipstream.loadtest.report.render import render
 from slipstream.loadtest.sample import read_samples
 from slipstream.loadtest.scenario import Scenario, Slo
-from slipstream.loadtest.telemetry import read_telemetry
+from slipstream.profiling.telemetry.sampler import read_telemetry
 
 _TONES: dict[CapacityVerdict, Tone] = {"FOUND": "good", "FAIL": "bad", "INCONCLUSIVE": "open", "VOID": "void"}
 _WORD_TONES: dict[Word, Tone] = {

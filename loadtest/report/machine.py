@@ -1,6 +1,8 @@
 """Throughput, goodput and the machine over the time of a run."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -10,12 +12,16 @@ from slipstream.loadtest.report.drawing.page import Block, Figure, Note, Table
 from slipstream.loadtest.report.drawing.scales import number
 from slipstream.loadtest.report.drawing.thinning import thin_points
 from slipstream.loadtest.report.latency import span
-from slipstream.loadtest.report.records import Telemetry
 from slipstream.loadtest.results.columns import Columns
 from slipstream.loadtest.results.slos import good_requests
 from slipstream.loadtest.results.window import Window, flight_steps, token_moments
 from slipstream.loadtest.scenario import Scenario
 from slipstream.loadtest.statistics.order import Floats
+from slipstream.profiling.telemetry.records import LOAD_GENERATOR, Gpu, Process, Telemetry
+
+Series: TypeAlias = tuple[str, list[float | None]]
+Group: TypeAlias = tuple[str, str, float, list[Series]]
+"""Title, unit, factor from a record's unit to it, and what is drawn."""
 
 
 def throughput_figures(scenario: Scenario, columns: Columns, bins: Bins, window: Window) -> list[Block]:
@@ -69,33 +75,84 @@ def _in_flight(columns: Columns, bins: Bins) -> Floats:
 
 
 def telemetry_figures(telemetry: Sequence[Telemetry], bins: Bins, window: Window) -> list[Block]:
-    """CPU, memory and GPUs of the machine; only those that were looked at."""
+    """CPU, memory, the server's processes and GPUs; only those that were looked at."""
     if not telemetry:
         return [Note("The machine was not watched during this run: no CPU, memory or GPU was recorded.")]
     looks = sorted(telemetry, key=lambda look: look.t_s)
     at = np.array([look.t_s for look in looks], np.float64) / bins.unit[0]
-    gpus = max(max(len(look.gpu_share), len(look.gpu_memory_bytes), len(look.gpu_power_w)) for look in looks)
-    groups: list[tuple[str, str, float, list[tuple[str, list[float | None]]]]] = [
-        ("CPU", "% of all cores", 100.0, [("machine", [look.cpu_share for look in looks])]),
-        ("Load generator", "% of one core", 100.0, [("busiest process", [look.generator_cpu_share for look in looks])]),
-        ("Memory", "GiB", 1 / 2**30, [("in use", [look.memory_bytes for look in looks])]),
-        ("GPU", "% of the time", 100.0, _of_gpus(gpus, [look.gpu_share for look in looks])),
-        ("GPU memory", "GiB", 1 / 2**30, _of_gpus(gpus, [look.gpu_memory_bytes for look in looks])),
-        ("GPU power", "W", 1.0, _of_gpus(gpus, [look.gpu_power_w for look in looks])),
-    ]
     found: list[Block] = []
-    for title, unit, factor, series in groups:
+    for title, unit, factor, series in (*_of_machine(looks), *_of_processes(looks), *_of_gpus(looks)):
         lines = [_telemetry_line(name, at, values, factor, tone) for tone, (name, values) in enumerate(series, 1)]
         known = [line for line in lines if len(line.x)]
         if known:
             found.append(_telemetry_figure(title, unit, bins, window, known))
-    if not gpus:
-        found.append(Note("No GPU was seen."))
-    return found
+    if not any(look.gpus for look in looks):
+        return [*found, Note("No GPU was seen.")]
+    return [*found, *_slowdowns(looks)]
 
 
-def _of_gpus(count: int, values: list[tuple[float | None, ...]]) -> list[tuple[str, list[float | None]]]:
-    return [(f"GPU {gpu}", [one[gpu] if gpu < len(one) else None for one in values]) for gpu in range(count)]
+def _of_machine(looks: Sequence[Telemetry]) -> Iterator[Group]:
+    shares = [("all cores", [look.cpu_share for look in looks])]
+    yield "CPU", "% busy", 100.0, [*shares, ("busiest core", [look.busiest_core_share for look in looks])]
+    busiest = [look.generator_cpu_share for look in looks]
+    yield "Load generator", "% of one core", 100.0, [("busiest process", busiest)]
+    yield "Memory", "GiB", 1 / 2**30, [("in use", [look.memory_bytes for look in looks])]
+    switches = [look.context_switches_per_s for look in looks]
+    yield "Context switches", "1000/s", 1e-3, [("machine", switches)]
+
+
+def _of_processes(looks: Sequence[Telemetry]) -> Iterator[Group]:
+    """By role, several processes of one together."""
+    roles = dict.fromkeys(one.role for look in looks for one in look.processes if one.role != LOAD_GENERATOR)
+
+    def series(value: Callable[[Process], float | None]) -> list[Series]:
+        return [
+            (role, [_sum(value(one) for one in look.processes if one.role == role) for look in looks]) for role in roles
+        ]
+
+    yield "Server processes", "% of one core", 100.0, series(lambda one: one.cpu_share)
+    yield "Memory of server processes", "GiB resident", 1 / 2**30, series(lambda one: one.resident_bytes)
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _of_gpus(looks: Sequence[Telemetry]) -> Iterator[Group]:
+    """Cards and their MIG instances; what is the card's alone has no line of an instance."""
+    names = {(gpu.index, gpu.uuid): _gpu_name(gpu) for look in looks for gpu in look.gpus}
+    by_gpu = [{(gpu.index, gpu.uuid): gpu for gpu in look.gpus} for look in looks]
+
+    def series(value: Callable[[Gpu], float | None], said: str = "") -> list[Series]:
+        return [
+            (name + said, [value(gpus[key]) if key in gpus else None for gpus in by_gpu]) for key, name in names.items()
+        ]
+
+    yield "GPU", "% of the time", 100.0, series(lambda gpu: gpu.busy_share)
+    yield "GPU memory", "GiB", 1 / 2**30, series(lambda gpu: gpu.memory_bytes)
+    yield "GPU power", "W", 1.0, series(lambda gpu: gpu.power_w)
+    received = series(lambda gpu: gpu.pcie_rx_bytes_per_s, " received")
+    yield "PCIe", "MB/s", 1e-6, [*received, *series(lambda gpu: gpu.pcie_tx_bytes_per_s, " sent")]
+
+
+def _gpu_name(gpu: Gpu) -> str:
+    return f"GPU {gpu.index}" + (f" {gpu.mig} ({gpu.uuid[:12]})" if gpu.mig else "")
+
+
+def _slowdowns(looks: Sequence[Telemetry]) -> list[Block]:
+    """What held clocks down, and what cards said that did not answer, by the share of the looks."""
+    seen = Counter(
+        (_gpu_name(gpu), said)
+        for look in looks
+        for gpu in look.gpus
+        for said in (*(gpu.slowed_by or ()), *([gpu.fault] if gpu.fault else []))
+    )
+    rows = [(name, said, f"{count / len(looks):.0%}") for (name, said), count in sorted(seen.items())]
+    told = any(gpu.slowed_by is not None for look in looks for gpu in look.gpus)
+    if not rows:
+        return [Note("Nothing held a GPU's clocks down.")] if told else []
+    return [Table("What held GPUs back", ("GPU", "what", "of the looks"), rows, frozenset({2}))]
 
 
 def _telemetry_line(name: str, at: Floats, values: list[float | None], factor: float, tone: int) -> Line:

@@ -36,26 +36,6 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Telemetry:
-    """One look at a machine, ``t_s`` seconds after the start of the run; None: not known.
-
-    Attributes:
-        cpu_share: of all its cores, 0..1.
-        generator_cpu_share: of one core, 0..1 for each process that sends the load, the busiest of them.
-        memory_bytes: in use.
-        gpu_share: of the time in which a kernel ran, 0..1, one per GPU; the others likewise.
-    """
-
-    t_s: float
-    cpu_share: float | None = None
-    memory_bytes: int | None = None
-    generator_cpu_share: float | None = None
-    gpu_share: tuple[float | None, ...] = ()
-    gpu_memory_bytes: tuple[int | None, ...] = ()
-    gpu_power_w: tuple[float | None, ...] = ()
-
-
-@dataclass(frozen=True)
 class RateRun:
     """One of several runs at different rates; those of one ``series`` (a bundle, a server) make one curve."""
 
@@ -80,4 +60,4 @@ class Lead:
     sections: Sequence[Section] = ()
 
 
-__all__ = ["Lead", "RateRun", "Run", "Telemetry"]
+__all__ = ["Lead", "RateRun", "Run"]

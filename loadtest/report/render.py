@@ -13,12 +13,13 @@ from slipstream.loadtest.report.drawing.scales import number, percent
 from slipstream.loadtest.report.headline import TONES, claims, load_in_words, sentence
 from slipstream.loadtest.report.latency import latency_figures
 from slipstream.loadtest.report.machine import telemetry_figures, throughput_figures
-from slipstream.loadtest.report.records import Lead, RateRun, Run, Telemetry
+from slipstream.loadtest.report.records import Lead, RateRun, Run
 from slipstream.loadtest.report.stages import stage_blocks
 from slipstream.loadtest.results.columns import Columns
 from slipstream.loadtest.results.verdict import Result
 from slipstream.loadtest.sample import NOT_COUNTED, Sample
 from slipstream.loadtest.scenario import Scenario
+from slipstream.profiling.telemetry.records import Telemetry
 
 _EXAMPLES = 3
 _LONGEST = 300

@@ -1,14 +1,16 @@
 """A server as it might be, simulated: TTFT grows with the prompt, a queue forms now and then, some requests fail."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from slipstream.loadtest.report.records import Run, Telemetry
+from slipstream.loadtest.report.records import Run
 from slipstream.loadtest.results.verdict import Result, judge
 from slipstream.loadtest.sample import Sample
 from slipstream.loadtest.scenario import Scenario
+from slipstream.profiling.telemetry.records import LOAD_GENERATOR, Gpu, Process, Telemetry
 
 RUN = Run(
     url="http://127.0.0.1:8080",
@@ -75,18 +77,44 @@ def judged(load: Scenario, samples: list[Sample]) -> Result:
     return judge(load, samples, planned_s=[sample.scheduled_s for sample in samples])
 
 
+ROLES = ("facade", "triton", "embedder", "retriever", "generator", "engine")
+
+
 def watched(length_s: float = 110, gpus: int = 0, seed: int = 3) -> list[Telemetry]:
-    """One look per second."""
+    """One look per second at a machine with an appliance; the first of the GPUs is cut into two."""
     rng = np.random.default_rng(seed)
+
+    def card(index: int) -> Gpu:
+        return Gpu(
+            index,
+            f"GPU-{index}",
+            busy_share=float(rng.uniform(0.6, 0.95)) if index else None,
+            memory_bytes=40 * 2**30,
+            power_w=float(rng.normal(480, 20)),
+            pcie_rx_bytes_per_s=float(rng.uniform(1e9, 9e9)),
+            pcie_tx_bytes_per_s=float(rng.uniform(1e8, 2e8)),
+            slowed_by=("power cap",) if index and rng.uniform() < 0.3 else (),
+        )
+
+    def cards() -> Iterator[Gpu]:
+        for index in range(gpus):
+            yield card(index)
+            for part in range(0 if index else 2):
+                yield Gpu(index, f"MIG-{part}a1b2c3-4d5e", "1g.10gb", memory_bytes=(part + 3) * 2**30)
+
     return [
         Telemetry(
             t_s=float(second),
             cpu_share=float(np.clip(rng.normal(0.8, 0.08), 0, 1)),
+            busiest_core_share=float(rng.uniform(0.9, 1.0)),
             memory_bytes=int(3.1 * 2**30 + second * 2**18),
+            context_switches_per_s=float(rng.uniform(2_000, 9_000)),
             generator_cpu_share=float(rng.uniform(0.04, 0.12)),
-            gpu_share=tuple(float(rng.uniform(0.6, 0.95)) for _ in range(gpus)),
-            gpu_memory_bytes=tuple((40 * 2**30) for _ in range(gpus)),
-            gpu_power_w=tuple(float(rng.normal(480, 20)) for _ in range(gpus)),
+            processes=(
+                Process(LOAD_GENERATOR, 9, 0.1, 2**27, 3),
+                *(Process(role, 10 + at, float(rng.uniform(0, 1)), 2**28, 4) for at, role in enumerate(ROLES)),
+            ),
+            gpus=tuple(cards()),
         )
         for second in range(int(length_s))
     ]

@@ -8,10 +8,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from slipstream.loadtest.report.records import RateRun, Run, Telemetry
+from slipstream.loadtest.report.records import RateRun, Run
 from slipstream.loadtest.report.render import render
 from slipstream.loadtest.sample import OUTCOMES, Sample
 from slipstream.loadtest.scenario import Scenario
+from slipstream.profiling.telemetry.records import Telemetry
 from tests.loadtest.report.served import RUN, judged, scenario, served, watched
 from tests.loadtest.simulated import failed
 
@@ -172,7 +173,7 @@ def test_the_machine_is_drawn_with_its_gpus() -> None:
     load = scenario()
     samples = served(load)
     page = render(RUN, load, samples, judged(load, samples), telemetry=[*watched(gpus=2), Telemetry(t_s=5)])
-    for wanted in ("% of all cores", "% of one core", "Memory, GiB", "GPU memory, GiB", "GPU power, W", "GPU 1: mean"):
+    for wanted in ("CPU, % busy", "% of one core", "Memory, GiB", "GPU memory, GiB", "GPU power, W", "GPU 1: mean"):
         assert wanted in page
 
 
