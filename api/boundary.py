@@ -14,6 +14,7 @@ from slipstream.api.errors import ApiError, ShuttingDown, as_api_error, response
 from slipstream.api.metrics import Metrics
 from slipstream.api.routes.delivery import Disconnected
 from slipstream.api.state import RequestRecord
+from slipstream.api.timeline import ASKED, TIMING_HEADER, Timeline
 
 log = structlog.get_logger(__name__)
 
@@ -48,16 +49,18 @@ class Boundary:
             return
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        record = RequestRecord(given if _REQUEST_ID.fullmatch(given) else uuid4().hex)
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+        quiet = scope["path"] in _QUIET
+        is_asked = headers.getlist(TIMING_HEADER) == [ASKED] and not quiet
+        record = RequestRecord(request_id, Timeline(request_id, asked=is_asked))
         scope.setdefault("state", {})["record"] = record
 
         async def send_recorded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = record.request_id
+                _add_headers(message, record)
             await send(message)
 
-        quiet = scope["path"] in _QUIET
         self._metrics.in_flight.inc(0 if quiet else 1)
         try:
             await self._answer(scope, receive, send_recorded, headers, record)
@@ -127,6 +130,13 @@ async def _refuse(refusal: ApiError, record: RequestRecord, scope: Scope, receiv
     record.code = refusal.code
     if not record.status:
         await response(refusal)(scope, receive, send)
+
+
+def _add_headers(message: Message, record: RequestRecord) -> None:
+    headers = MutableHeaders(scope=message)
+    headers["X-Request-ID"] = record.request_id
+    if record.timeline.asked and not headers.get("content-type", "").startswith("text/event-stream"):
+        headers[TIMING_HEADER] = record.timeline.header()
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""``GET /openapi.json``: what FastAPI knows of the routes, and the bodies that our routes read themselves."""
+"""``GET /openapi.json``: what FastAPI knows of the routes, and the bodies and headers that we read ourselves."""
 
 from typing import Any
 
@@ -7,6 +7,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from slipstream.api.requests import ChatRequest, EmbeddingRequest, FeedbackRequest, SearchQuery
+from slipstream.api.responses import Timing
+from slipstream.api.timeline import ASKED, TIMING_HEADER
 
 _BODIES: dict[str, type[BaseModel]] = {
     "/v1/chat/completions": ChatRequest,
@@ -14,6 +16,7 @@ _BODIES: dict[str, type[BaseModel]] = {
     "/v1/search": SearchQuery,
     "/v1/feedback": FeedbackRequest,
 }
+_TIMED = ("/v1/chat/completions", "/v1/embeddings", "/v1/search")
 _SCHEMAS = "#/components/schemas/"
 
 
@@ -26,11 +29,31 @@ def document(app: FastAPI) -> None:
             plain.update(get_openapi(title=app.title, version=app.version, routes=app.routes))
             schemas = plain.setdefault("components", {}).setdefault("schemas", {})
             for path, model in _BODIES.items():
-                schema = model.model_json_schema(ref_template=_SCHEMAS + "{model}")
-                schemas.update(schema.pop("$defs", {}))
-                schemas[model.__name__] = schema
-                content = {"application/json": {"schema": {"$ref": _SCHEMAS + model.__name__}}}
+                content = {"application/json": {"schema": _schema(model, schemas)}}
                 plain["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
+            for path in _TIMED:
+                _add_timing(plain["paths"][path]["post"], _schema(Timing, schemas))
         return plain
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _schema(model: type[BaseModel], schemas: dict[str, Any]) -> dict[str, str]:
+    """A reference to ``model``, which is put into ``schemas``."""
+    schema = model.model_json_schema(ref_template=_SCHEMAS + "{model}")
+    schemas.update(schema.pop("$defs", {}))
+    schemas[model.__name__] = schema
+    return {"$ref": _SCHEMAS + model.__name__}
+
+
+def _add_timing(route: dict[str, Any], timing: dict[str, str]) -> None:
+    asks = "Ask where the time goes. A streamed answer tells it in a chunk before `[DONE]`, in the field `timing`."
+    schema = {"type": "string", "enum": [ASKED]}
+    route.setdefault("parameters", []).append(
+        {"name": TIMING_HEADER, "in": "header", "required": False, "description": asks, "schema": schema}
+    )
+    told = {
+        "description": "Where the time went, if it was asked for.",
+        "content": {"application/json": {"schema": timing}},
+    }
+    route["responses"]["200"].setdefault("headers", {})[TIMING_HEADER] = told

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from slipstream.ensemble.contracts import Citation, Hit
+from slipstream.profiling.spans import Stage
 
 
 class _Response(BaseModel):
@@ -65,3 +66,26 @@ class ModelCard(_Response):
 class ModelList(_Response):
     object: Literal["list"] = "list"
     data: list[ModelCard]
+
+
+class Timing(_Response):
+    """Where the time of a request went, in milliseconds; for a client that sent ``x-slipstream-timing: 1``.
+
+    ``spans`` are the stages that the request went through one after the other: name, begin since the request was
+    received, and duration; each decode step is one. ``stages`` are their sums. ``queue`` is every wait for the next
+    stage, ways between processes included; a stage that a cache answered took 0. ``beside`` is what was done to earlier
+    tokens while the engine computed the next ones, and so added nothing. A response header leaves out ``spans`` and
+    ``beside``.
+    """
+
+    id: str | None
+    request_id: str
+    received_unix_s: float
+    ttft_ms: float | None
+    end_to_end_ms: float
+    stages: dict[Stage, float]
+    decode_steps: int
+    cached_prompt_tokens: int | None = None
+    """None where the engine does not tell."""
+    spans: list[tuple[Stage, float, float]]
+    beside: dict[Stage, float]

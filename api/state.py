@@ -8,6 +8,7 @@ from time import perf_counter, time
 from starlette.requests import Request
 
 from slipstream.api.metrics import Metrics
+from slipstream.api.timeline import Timeline
 from slipstream.api.triton import TritonClient
 from slipstream.ensemble.bundle import Bundle
 from slipstream.ensemble.tokenizer import ChatTokenizer, EmbedderTokenizer
@@ -22,6 +23,7 @@ class RequestRecord:
     """What the access log and the metrics say of one request; routes fill it in. Never text of the user's."""
 
     request_id: str
+    timeline: Timeline
     started: float = field(default_factory=perf_counter)
     model: str = ""
     status: int = 0

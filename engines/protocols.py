@@ -150,12 +150,15 @@ class GenerationRequest:
     that keep the text a beginning of some sentence of the grammar are picked, and an end-of-sequence token only where a
     sentence may end; ``max_tokens`` cuts all the same. A runtime compiles a grammar when it first sees it and keeps it;
     the request waits for that, others do not. A grammar that is no EBNF is an error of its request alone.
+
+    ``request_id`` names the client's request in logs and traces, and need not be unique.
     """
 
     generation_id: str
     prompt_ids: Sequence[int]
     sampling: Sampling
     grammar: str = ""
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +166,18 @@ class TokenDelta:
     """New tokens of one generation. The last delta has a ``finish_reason`` and may have no tokens.
 
     End-of-sequence tokens are never among ``token_ids``.
+
+    Nanoseconds of `profiling.spans.now_ns`, 0 where the runtime does not know: ``step_ns`` is when the step that
+    brought the delta ended, and ``taken_ns``, known with the first tokens at the latest, when the engine took up the
+    prompt.
     """
 
     generation_id: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason | None = None
     error: str = ""
+    step_ns: int = 0
+    taken_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

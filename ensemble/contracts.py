@@ -3,23 +3,31 @@
 ========== ============================================================ =========================================
 model      inputs                                                       outputs
 ========== ============================================================ =========================================
-embedder   ``input_ids``, ``attention_mask`` INT64 [batch, length]      ``embedding`` FP32 [batch, dimension]
+embedder   ``input_ids``, ``attention_mask`` INT64 [batch, length]      ``embedding`` FP32 [batch, dimension],
+                                                                        ``embed_ns`` INT64 [2] (not from the native
+                                                                        backend)
 retriever  ``embedding`` FP32 [1, dimension], ``messages`` BYTES [1],   ``hits`` BYTES [1] (JSON, `Evidence`),
-           ``search`` BYTES [1] (JSON, `SearchRequest`),                ``prompt_ids`` INT32 [length]
-           ``max_tokens`` INT32 [1]
+           ``search`` BYTES [1] (JSON, `SearchRequest`),                ``prompt_ids`` INT32 [length],
+           ``max_tokens`` INT32 [1]                                     ``retrieve_ns`` INT64 [4]
 generator  ``prompt_ids`` INT32 [length], ``generation_id`` BYTES [1],  ``text`` BYTES [1], ``finish_reason`` BYTES [1],
            ``hits`` BYTES [1] (optional, passed through),               ``token_counts`` INT32 [2] (prompt, completion),
-           ``max_tokens`` INT32 [1], ``temperature`` FP32 [1],          ``hits`` BYTES [1] (first response, then empty)
+           ``embed_ns`` INT64 [2], ``retrieve_ns`` INT64 [4]            ``hits`` BYTES [1] (first response, then empty),
+           (both optional, passed through),                             ``marks_ns`` INT64 [n] (`stage_marks`)
+           ``max_tokens`` INT32 [1], ``temperature`` FP32 [1],
            ``top_p`` FP32 [1], ``seed`` INT64 [1] (-1: none),
            ``stop`` BYTES [n] (an empty string stops nothing),
            ``ignore_eos`` BOOL [1] (end at ``max_tokens`` only),
            ``cancel`` BOOL [1] (optional)
 rag        question ids and mask, messages, search, sampling, id        the generator's
-search     question ids and mask, messages, search, max_tokens          ``hits``
+search     question ids and mask, messages, search, max_tokens          ``hits``, ``embed_ns``, ``retrieve_ns``
 ========== ============================================================ =========================================
 
 A citation cannot leave the retriever directly: Triton refuses ensemble outputs that mix a decoupled step with an
 earlier one, so ``hits`` pass through the generator and come back with its first response.
+
+What ends with ``_ns`` says when stages ran (`stage_marks`). It leaves the models as an output and enters none but the
+generator, so that a response cache in front of embedder and retriever still finds equal inputs equal; from a cache come
+the times of the request that was computed. The id of Triton's own request names the client's request.
 
 ``messages`` is a JSON list of ``{"role", "content"}``; an empty one asks for the hits alone (JSON, `SearchResult`),
 without a prompt. ``prompt_ids`` are empty too where the evidence is declined: then the answer is its sentence, the

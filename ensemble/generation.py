@@ -10,13 +10,14 @@ from slipstream.ensemble.contracts import ErrorCode
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One response of the generator model; the last one has a ``finish_reason``."""
+    """One response of the generator model; the last one has a ``finish_reason``. ``marks`` as in `stage_marks`."""
 
     text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
     hits: str
+    marks: Sequence[int] = ()
 
 
 class Refusal(Exception):
@@ -45,10 +46,16 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One request to the generator. ``hits`` is the retriever's JSON, empty when the prompt has no contexts."""
+    """One request to the generator. ``hits`` is the retriever's JSON, empty when the prompt has no contexts.
+
+    ``embed_ns`` and ``retrieve_ns`` are the marks of the stages before (`stage_marks`), empty where none ran.
+    """
 
     generation_id: str
     prompt_ids: Sequence[int]
     sampling: Sampling
     stop: Sequence[str] = ()
     hits: str = ""
+    request_id: str = ""
+    embed_ns: Sequence[int] = ()
+    retrieve_ns: Sequence[int] = ()

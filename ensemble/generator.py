@@ -7,39 +7,25 @@ coarser instead of slower.
 """
 
 import threading
-from dataclasses import dataclass, field
 from time import monotonic
 
 import structlog
 
-from slipstream.engines.protocols import FinishReason, GenerationRequest, Runtime, RuntimeMetrics, TokenDelta
+from slipstream.engines.protocols import GenerationRequest, Runtime, RuntimeMetrics, TokenDelta
 from slipstream.ensemble.citations import CitationGuard
 from slipstream.ensemble.contracts import Evidence
 from slipstream.ensemble.generation import Question, Refusal, Response, Sink
 from slipstream.ensemble.grammar import citing_grammar
+from slipstream.ensemble.live import Live, Pile, marks_of
+from slipstream.ensemble.stage_marks import Before
 from slipstream.ensemble.stopping import StopFilter
 from slipstream.ensemble.tokenizer import ChatTokenizer, TextStream
+from slipstream.profiling.spans import now_ns, span
 
 log = structlog.get_logger(__name__)
 
 PEER_CHECK_S = 0.1
 """How often a stream's own client is asked about; asking costs a message to the Triton process."""
-
-
-@dataclass(slots=True)
-class _Live:
-    question: Question
-    sink: Sink
-    text: TextStream
-    stops: StopFilter
-    guard: CitationGuard | None
-    completion_tokens: int = 0
-    hits_sent: bool = False
-    checked_at: float = field(default_factory=monotonic)
-    # Deltas that arrived and were not sent; guarded by the generator's condition.
-    tokens: list[int] = field(default_factory=list)
-    finish: FinishReason | None = None
-    error: str = ""
 
 
 class Generator:
@@ -68,8 +54,8 @@ class Generator:
         self._limit = max_concurrency + max_waiting
         self._interval = stream_interval
         self._constrained = constrained
-        self._live: dict[str, _Live] = {}  # guarded by `_wake`
-        self._ready: dict[str, _Live] = {}  # those with something to send, in order of arrival; guarded by `_wake`
+        self._live: dict[str, Live] = {}  # guarded by `_wake`
+        self._ready: dict[str, Live] = {}  # those with something to send, in order of arrival; guarded by `_wake`
         self._wake = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="generator-sender", daemon=True)
@@ -87,7 +73,7 @@ class Generator:
             return
         contexts = None if evidence is None else len(evidence.hits)
         guard = None if contexts is None else CitationGuard(contexts)
-        live = _Live(question, sink, TextStream(self._tokenizer), StopFilter(question.stop), guard)
+        live = Live(question, sink, TextStream(self._tokenizer), StopFilter(question.stop), guard)
         with self._wake:
             if self._closing:
                 raise Refusal("overloaded", "The engine is shutting down.")
@@ -97,20 +83,25 @@ class Generator:
                 raise Refusal("invalid_request", f"generation id {question.generation_id!r} is live already")
             self._live[question.generation_id] = live
         grammar = citing_grammar(contexts) if contexts and self._constrained else ""
-        request = GenerationRequest(question.generation_id, question.prompt_ids, question.sampling, grammar)
+        name, request_id = question.generation_id, question.request_id
+        request = GenerationRequest(name, question.prompt_ids, question.sampling, grammar, request_id)
         self._runtime.submit(request, lambda delta: self._put(live, delta))
 
     def _declined(self, question: Question, sentence: str) -> Response:
         """The whole answer where nothing was found: no slot, no prompt read, no sampling; limits hold as they do."""
-        ids = self._tokenizer.encode(sentence)
-        is_cut = len(ids) > question.sampling.max_tokens
-        if is_cut:
-            stream, ids = TextStream(self._tokenizer), ids[: question.sampling.max_tokens]
-            sentence = stream.feed(ids) + stream.flush()
-        stops = StopFilter(question.stop)
-        text = stops.feed(sentence) + stops.flush()
-        finish = "length" if is_cut and not stops.stopped else "stop"
-        return Response(text, finish, 0, self._tokenizer.count(text) if stops.stopped else len(ids), question.hits)
+        submitted_ns = now_ns()
+        with span("detokenize", question.request_id) as work:
+            ids = self._tokenizer.encode(sentence)
+            is_cut = len(ids) > question.sampling.max_tokens
+            if is_cut:
+                stream, ids = TextStream(self._tokenizer), ids[: question.sampling.max_tokens]
+                sentence = stream.feed(ids) + stream.flush()
+            stops = StopFilter(question.stop)
+            text = stops.feed(sentence) + stops.flush()
+            finish = "length" if is_cut and not stops.stopped else "stop"
+            completion_tokens = self._tokenizer.count(text) if stops.stopped else len(ids)
+        marks = marks_of(work, (), Before.of(question.embed_ns, question.retrieve_ns, submitted_ns))
+        return Response(text, finish, 0, completion_tokens, question.hits, marks)
 
     def cancel(self, generation_id: str) -> bool:
         """Free the slot of a generation; False if it is not live."""
@@ -128,22 +119,20 @@ class Generator:
             self._wake.notify()
         self._thread.join(timeout=5)
 
-    def _put(self, live: _Live, delta: TokenDelta) -> None:
+    def _put(self, live: Live, delta: TokenDelta) -> None:
         """On the engine's thread."""
         with self._wake:
-            live.tokens.extend(delta.token_ids)
-            live.finish = delta.finish_reason or live.finish
-            live.error = delta.error or live.error
+            live.put(delta)
             if self._is_due(live):
                 self._ready[live.question.generation_id] = live
                 self._wake.notify()
 
-    def _is_due(self, live: _Live) -> bool:
+    def _is_due(self, live: Live) -> bool:
         """Whether what has piled up should leave; the caller holds the lock."""
-        if live.finish or not live.completion_tokens:
+        if live.pile.finish or not live.completion_tokens:
             return True
         crowded = len(self._live) >= self._max_concurrency
-        return len(live.tokens) >= (self._interval if crowded else 1)
+        return len(live.pile.tokens) >= (self._interval if crowded else 1)
 
     def _run(self) -> None:
         """The sender thread."""
@@ -160,50 +149,38 @@ class Generator:
             self._wake.wait_for(lambda: self._ready or self._closing)
             batch = [self._take(live) for live in self._ready.values()]
             self._ready.clear()
-        for live, tokens, finish, error in batch:
+        for live, pile in batch:
             try:
-                self._send(live, tokens, finish, error)
+                self._send(live, pile)
             except Exception:  # a broken reader must not silence the others
-                log.exception("generator.send_failed", generation_id=live.question.generation_id)
+                name, request_id = live.question.generation_id, live.question.request_id
+                log.exception("generator.send_failed", generation_id=name, request_id=request_id)
                 self.cancel(live.question.generation_id)
         return bool(batch) or not self._closing
 
-    def _take(self, live: _Live) -> tuple[_Live, list[int], FinishReason | None, str]:
+    def _take(self, live: Live) -> tuple[Live, Pile]:
         """Empty the pile of ``live``; the caller holds the lock."""
-        tokens, live.tokens = live.tokens, []
-        if live.finish:
+        pile = live.take()
+        if pile.finish:
             self._live.pop(live.question.generation_id, None)
-        return live, tokens, live.finish, live.error
+        return live, pile
 
-    def _send(self, live: _Live, tokens: list[int], finish: FinishReason | None, error: str) -> None:
-        if live.stops.stopped and not finish:
+    def _send(self, live: Live, pile: Pile) -> None:
+        live.untold_ns += pile.steps_ns
+        if live.stops.stopped and not pile.finish:
             return
-        if error:
-            live.sink.fail("engine_error", error)
+        if pile.error:
+            live.sink.fail("engine_error", pile.error)
             return
-        text = ""
-        if not live.stops.stopped:
-            live.completion_tokens += len(tokens)
-            text = live.stops.feed(live.text.feed(tokens))
-        if finish and not live.stops.stopped:
-            text += live.stops.feed(live.text.flush()) + live.stops.flush()
-        self._respond(live, text, "stop" if finish and live.stops.stopped else finish)
-        if live.stops.stopped and not finish:
+        response = live.respond(pile)
+        if response is not None:
+            live.sink.send(response)
+        if live.stops.stopped and not pile.finish:
             self.cancel(live.question.generation_id)  # its last delta brings the finish
-        elif not finish:
+        elif not pile.finish:
             self._check_peer(live)
 
-    def _respond(self, live: _Live, text: str, finish: str | None) -> None:
-        if live.guard is not None:
-            text = live.guard.feed(text) + (live.guard.flush() if finish else "")
-        if not text and not finish:
-            return
-        hits = "" if live.hits_sent else live.question.hits
-        live.hits_sent = True
-        counts = len(live.question.prompt_ids), live.completion_tokens
-        live.sink.send(Response(text, finish or "", *counts, hits))
-
-    def _check_peer(self, live: _Live) -> None:
+    def _check_peer(self, live: Live) -> None:
         now = monotonic()
         if now - live.checked_at >= PEER_CHECK_S:
             live.checked_at = now

@@ -19,6 +19,7 @@ from slipstream.ensemble.retrieval.errors import (
 )
 from slipstream.ensemble.retrieval.freshness.revisions import RevisionNotFound
 from slipstream.ensemble.tokenizer import ChatTokenizer
+from slipstream.profiling.spans import span
 
 Search = Callable[[SearchRequest, Sequence[float]], SearchResult]
 
@@ -29,10 +30,14 @@ class ContextLengthExceeded(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """What was found (of an answer, its `Evidence`) and the prompt; no ids for a search alone, or without evidence."""
+    """What was found (of an answer, its `Evidence`) and the prompt; no ids for a search alone, or without evidence.
+
+    ``search_ns``: when the search began and ended (`profiling.spans.now_ns`).
+    """
 
     result: SearchResult
     prompt_ids: list[int]
+    search_ns: tuple[int, int]
 
 
 class Retriever:
@@ -60,37 +65,55 @@ class Retriever:
         self._min_confidence = min_confidence
 
     def retrieve(
-        self, embedding: Sequence[float], messages: Sequence[Message], request: SearchRequest, max_tokens: int
+        self,
+        embedding: Sequence[float],
+        messages: Sequence[Message],
+        request: SearchRequest,
+        max_tokens: int,
+        request_id: str = "",
     ) -> Retrieved:
         """Search and build the prompt for the last of ``messages``; with none, only search. See `Evidence.declined`.
 
         Args:
             embedding: the query's vector, float [dimension].
             max_tokens: room that the answer needs in the window.
+            request_id: whose stages these are, to a tool that listens.
 
         Raises:
             ContextLengthExceeded: no prompt fits; of one that may not answer without contexts, none with a context.
             CollectionNotFound, RevisionNotFound, EmbedderMismatch, CollectionOutdated: from the search.
             StoreUnavailable: likewise.
         """
-        if not messages:
-            return Retrieved(self._search(request, embedding), [])
+        room = 0
+        if messages:
+            with span("prompt", request_id):
+                room = self._room(messages[-1]["content"], messages[:-1], max_tokens)
+        with span("retrieve", request_id) as search:
+            result = self._search(request, embedding)
+        prompt_ids: list[int] = []
+        if messages:
+            with span("prompt", request_id):
+                result, prompt_ids = self._evidence(request.query, messages, result, room, max_tokens)
+        return Retrieved(result, prompt_ids, (search.start_ns, search.end_ns))
+
+    def _evidence(
+        self, query: str, messages: Sequence[Message], result: SearchResult, room: int, max_tokens: int
+    ) -> tuple[Evidence, list[int]]:
+        """What of ``result`` the answer is made from, and its prompt."""
         *history, last = messages
         question = last["content"]
-        room = self._room(question, history, max_tokens)
-        result = self._search(request, embedding)
         if is_found(result, self._min_confidence):
             chosen, prompt_ids = self._prompt(question, history, result.hits, room, max_tokens)
             if chosen or self._min_confidence <= 0:
-                return Retrieved(Evidence(hits=chosen, **result.model_dump(exclude={"hits"})), prompt_ids)
+                return Evidence(hits=chosen, **result.model_dump(exclude={"hits"})), prompt_ids
             if room < self._context_tokens:
                 raise ContextLengthExceeded(
                     f"The {room} tokens that messages and answer leave of the context window of "
                     f"{self._tokenizer.context_length} hold none of the code that was found."
                 )
         # Also where no line that was found is short enough to be shown: an answer from nothing would be an invention.
-        declined = not_found(_asked(request.query, question), result)
-        return Retrieved(Evidence(hits=[], declined=declined, **result.model_dump(exclude={"hits"})), [])
+        declined = not_found(_asked(query, question), result)
+        return Evidence(hits=[], declined=declined, **result.model_dump(exclude={"hits"})), []
 
     def _room(self, question: str, history: Sequence[Message], max_tokens: int) -> int:
         """Tokens of the window that are left for contexts.

@@ -26,6 +26,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "slipstream.ensemble.manifest",
         "slipstream.ensemble.retrieval.stores",  # names and versions of the collections, for /v1/metadata
         "slipstream.ensemble.signing.trust",
+        "slipstream.ensemble.stage_marks",
         "slipstream.ensemble.tokenizer",
         "slipstream.ensemble.triton",
         "slipstream.engines.protocols",

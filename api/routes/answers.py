@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from slipstream.api.responses import AnswerMessage, ChatCompletion, Choice, Usage
+from slipstream.api.timeline import Timeline
 from slipstream.api.triton import Piece
 from slipstream.ensemble.citations import resolve
 from slipstream.ensemble.contracts import Citation, Evidence
@@ -13,13 +14,14 @@ from slipstream.ensemble.contracts import Citation, Evidence
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer under way: its identity, and the responses of the generator as they come."""
+    """One answer under way: its identity, the responses of the generator as they come, and where its time goes."""
 
     id: str
     created: int
     model: str
     fingerprint: str
     pieces: AsyncGenerator[Piece, None]
+    timeline: Timeline
 
 
 async def whole(answer: Answer) -> ChatCompletion:

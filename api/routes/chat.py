@@ -30,20 +30,25 @@ router = APIRouter()
 async def chat_completions(request: Request) -> Response:
     """Answer a conversation; server-sent events with ``stream``."""
     facade, record = facade_of(request), record_of(request)
-    body = await read_body(request, ChatRequest)
+    with record.timeline.ran("queue"):
+        body = await read_body(request, ChatRequest)
     check_model(body.model, (RAG_MODEL, BASE_MODEL), record)
     wanted = sampling(facade, body)
-    prompt = await prompt_tensors(facade, body, wanted)
+    # What the facade tokenizes is the generator's whole prompt, or the question as the embedder reads it.
+    with record.timeline.ran("prompt" if body.model == BASE_MODEL else "embed"):
+        prompt = await prompt_tensors(facade, body, wanted)
     generation_id = uuid4().hex
     triton_model = contracts.RAG if body.model == RAG_MODEL else contracts.GENERATOR
-    pieces = facade.triton.generate(triton_model, prompt, generation_id, wanted)
+    pieces = facade.triton.generate(triton_model, prompt, generation_id, wanted, record.request_id)
     answer = Answer(
         id=f"chatcmpl-{generation_id}",
         created=int(time()),
         model=body.model,
         fingerprint=facade.fingerprint,
         pieces=_admitted(facade, pieces, record),
+        timeline=record.timeline,
     )
+    record.timeline.completion_id = answer.id
     if body.stream:
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
         return EventStream(answer, record, facade.closing, include_usage=include_usage)
@@ -73,7 +78,8 @@ async def _admitted(
                 if not first_at and piece.text:
                     first_at = perf_counter()
                 last = piece
-                yield piece
+                with record.timeline.delivering(piece):
+                    yield piece
     finally:
         facade.generating -= 1
         if last is not None:

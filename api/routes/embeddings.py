@@ -13,7 +13,7 @@ from slipstream.api.errors import ApiError
 from slipstream.api.requests import EmbeddingRequest
 from slipstream.api.routes.conversation import CHARACTERS_PER_TOKEN, check_model, off_loop
 from slipstream.api.routes.delivery import read_body, while_connected
-from slipstream.api.state import EMBEDDING_MODEL, Facade, facade_of, record_of
+from slipstream.api.state import EMBEDDING_MODEL, Facade, RequestRecord, facade_of, record_of
 from slipstream.ensemble.tokenizer import EmbedderTokenizer
 
 router = APIRouter()
@@ -26,14 +26,16 @@ _BATCH = 16
 async def embeddings(request: Request) -> Response:
     """Embed a text or a list of texts."""
     facade, record = facade_of(request), record_of(request)
-    body = await read_body(request, EmbeddingRequest)
+    with record.timeline.ran("queue"):
+        body = await read_body(request, EmbeddingRequest)
     check_model(body.model, (EMBEDDING_MODEL,), record)
     dimension = facade.embedder_tokenizer.dimension
     if body.dimensions not in (None, dimension):
         message = f"dimensions: this model's vectors have {dimension}, and they cannot be shortened."
         raise ApiError(400, message, code="invalid_value", param="dimensions")
-    ids = await _encode(facade.embedder_tokenizer, body.input)
-    vectors = await while_connected(request.receive, _embed(facade, ids), facade.closing)
+    with record.timeline.ran("embed"):
+        ids = await _encode(facade.embedder_tokenizer, body.input)
+    vectors = await while_connected(request.receive, _embed(facade, ids, record), facade.closing)
     record.prompt_tokens = tokens = sum(map(len, ids))
     facade.metrics.tokens.labels(record.model, "prompt").inc(tokens)
     data = [
@@ -70,14 +72,16 @@ def _too_long(index: int, most: int) -> ApiError:
     return ApiError(400, message, code="context_length_exceeded", param=f"input[{index}]")
 
 
-async def _embed(facade: Facade, ids: list[list[int]]) -> NDArray[np.float32]:
+async def _embed(facade: Facade, ids: list[list[int]], record: RequestRecord) -> NDArray[np.float32]:
     """Vectors in the order of ``ids``; batches hold texts of like length, so that little is padding."""
     vectors = np.empty((len(ids), facade.embedder_tokenizer.dimension), np.float32)
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
     for start in range(0, len(order), _BATCH):
         batch = order[start : start + _BATCH]
         rows = [ids[index] for index in batch]
-        vectors[batch] = await facade.triton.embed(rows, facade.embedder_tokenizer.pad_token_id)
+        embedded = await facade.triton.embed(rows, facade.embedder_tokenizer.pad_token_id, record.request_id)
+        record.timeline.tell(embedded.marks)
+        vectors[batch] = embedded.vectors
     return vectors
 
 

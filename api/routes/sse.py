@@ -17,6 +17,7 @@ from slipstream.api.errors import as_api_error, payload
 from slipstream.api.routes.answers import Answer, sources, usage
 from slipstream.api.routes.delivery import Disconnected, while_connected
 from slipstream.api.state import RequestRecord
+from slipstream.api.timeline import Timeline
 from slipstream.api.triton import Piece
 
 # `X-Accel-Buffering` keeps nginx from collecting the events.
@@ -35,6 +36,7 @@ class EventStream(StreamingResponse):
 
     def __init__(self, answer: Answer, record: RequestRecord, closing: asyncio.Event, *, include_usage: bool) -> None:
         self._events = events(answer, include_usage=include_usage)
+        self._frame = _frame(answer, include_usage=include_usage)
         super().__init__(self._events, headers=_HEADERS, media_type="text/event-stream")
         self._record = record
         self._closing = closing
@@ -51,7 +53,7 @@ class EventStream(StreamingResponse):
                 raise
             refusal = as_api_error(error)
             self._record.code = refusal.code
-            last = b"data: " + payload(refusal) + b"\n\n"
+            last = _timing(self._frame, self._record.timeline) + b"data: " + payload(refusal) + b"\n\n"
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _deliver(self, send: Send) -> None:
@@ -65,7 +67,8 @@ class EventStream(StreamingResponse):
 
 async def events(answer: Answer, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
     """The events of ``answer``, ready to send: one with the role, one per text, one with the finish reason, the
-    citations and whether it is grounded, one with the usage if it was asked for, and ``[DONE]``."""
+    citations and whether it is grounded, one with the usage and one with the timing if they were asked for, and
+    ``[DONE]``."""
     frame = _frame(answer, include_usage=include_usage)
     before, after = _event(frame, _choice({"content": "\0text\0"})).split(_TEXT_SLOT)
     opening = _event(frame, _choice({"role": "assistant", "content": ""}))
@@ -80,6 +83,7 @@ async def events(answer: Answer, *, include_usage: bool) -> AsyncGenerator[bytes
                 event = before + _json(piece.text) + after
             if piece.finish_reason:
                 event += _closing(frame, piece, "".join(texts), hits, include_usage=include_usage)
+                event += _timing(frame, answer.timeline) + _DONE
             if event:
                 yield opening + event
                 opening = b""
@@ -111,10 +115,14 @@ def _event(frame: dict[str, Any], fields: dict[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(frame | fields) + b"\n\n"
 
 
+def _timing(frame: dict[str, Any], timeline: Timeline) -> bytes:
+    return _event(frame, timeline.event()) if timeline.asked else b""
+
+
 def _closing(frame: dict[str, Any], last: Piece, text: str, hits: bytes, *, include_usage: bool) -> bytes:
     found = sources(text, hits)
     cited = [citation.model_dump() for citation in found["citations"]]
     closing = _event(frame, _choice({}, last.finish_reason) | {"citations": cited, "grounded": found["grounded"]})
     if include_usage:
         closing += _event(frame, {"choices": [], "usage": usage(last).model_dump()})
-    return closing + _DONE
+    return closing

@@ -1,6 +1,6 @@
 """The facade's gRPC client of the ensemble."""
 
-from slipstream.api.triton.client import Limits, TritonClient
+from slipstream.api.triton.client import Embedded, Limits, Searched, TritonClient
 from slipstream.api.triton.stream import Piece
 
-__all__ = ["Limits", "Piece", "TritonClient"]
+__all__ = ["Embedded", "Limits", "Piece", "Searched", "TritonClient"]

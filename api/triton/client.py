@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
@@ -22,6 +22,7 @@ from slipstream.api.triton.tensors import (
     Sampling,
     Tensor,
     element,
+    integers,
     matrix,
     numbers,
     outputs,
@@ -32,6 +33,7 @@ from slipstream.api.triton.tensors import (
 )
 from slipstream.ensemble import contracts
 from slipstream.ensemble.contracts import SearchRequest, SearchResult
+from slipstream.ensemble.stage_marks import EMBED_NS, RETRIEVE_NS, Before
 
 MODELS = (contracts.EMBEDDER, contracts.RETRIEVER, contracts.GENERATOR, contracts.SEARCH, contracts.RAG)
 
@@ -64,6 +66,20 @@ class Limits:
     first_s: float = 120.0
     next_s: float = 60.0
     cancel_s: float = 60.0
+
+
+class Embedded(NamedTuple):
+    """Vectors float32 [batch, dimension], and when they were computed."""
+
+    vectors: NDArray[np.float32]
+    marks: Before
+
+
+class Searched(NamedTuple):
+    """What was found, and when."""
+
+    result: SearchResult
+    marks: Before
 
 
 class TritonClient:
@@ -99,11 +115,12 @@ class TritonClient:
             return f"Triton at {self._address} does not answer ({error.code().name})"
         return None
 
-    async def embed(self, ids: Sequence[Sequence[int]], pad_token_id: int) -> NDArray[np.float32]:
-        """Vectors of one batch of token ids, float32 [batch, dimension]."""
-        return matrix(await self._infer(contracts.EMBEDDER, question_tensors(ids, pad_token_id)), "embedding")
+    async def embed(self, ids: Sequence[Sequence[int]], pad_token_id: int, request_id: str = "") -> Embedded:
+        """Embed one batch of token ids."""
+        response = await self._infer(contracts.EMBEDDER, question_tensors(ids, pad_token_id), request_id)
+        return Embedded(matrix(response, "embedding"), Before.of(integers(response, EMBED_NS)))
 
-    async def search(self, ids: Sequence[int], request: SearchRequest) -> SearchResult:
+    async def search(self, ids: Sequence[int], request: SearchRequest, request_id: str = "") -> Searched:
         """Hits for a query whose embedder ids are ``ids``."""
         inputs = [
             *question_tensors([ids], 0),
@@ -111,20 +128,25 @@ class TritonClient:
             texts("search", [request.model_dump_json()]),
             numbers("max_tokens", [1], np.int32),
         ]
-        response = await self._infer(contracts.SEARCH, inputs)
-        return SearchResult.model_validate_json(element(outputs(response)["hits"]))
+        response = await self._infer(contracts.SEARCH, inputs, request_id)
+        result = SearchResult.model_validate_json(element(outputs(response)["hits"]))
+        return Searched(result, Before.of(integers(response, EMBED_NS), integers(response, RETRIEVE_NS)))
 
     async def generate(
-        self, model: str, prompt: Sequence[Tensor], generation_id: str, sampling: Sampling
+        self, model: str, prompt: Sequence[Tensor], generation_id: str, sampling: Sampling, request_id: str = ""
     ) -> AsyncGenerator[Piece, None]:
         """Run ``model`` (`generator` or `rag`) and yield its responses; the last one has a ``finish_reason``.
+
+        ``generation_id`` is the handle for cancelling and has to be unique; ``request_id`` is what every process calls
+        the request.
 
         Closing the generator early cancels the generation in the engine, in the ensemble too.
 
         Raises:
             ApiError: the ensemble's own refusal, or 503 when Triton fails or falls silent.
         """
-        stream = self._stream(model, [*prompt, *sampling_tensors(generation_id, sampling)], generation_id)
+        inputs = [*prompt, *sampling_tensors(generation_id, sampling)]
+        stream = self._stream(model, inputs, request_id or generation_id)
         finished = False
         try:
             while not finished:
@@ -154,16 +176,16 @@ class TritonClient:
         if self._channel is not None:
             await self._channel.close()
 
-    async def _infer(self, model: str, inputs: Sequence[Tensor]) -> Any:
+    async def _infer(self, model: str, inputs: Sequence[Tensor], request_id: str) -> Any:
         try:
-            return await self._stub.ModelInfer(_request(model, inputs), timeout=self._limits.unary_s)
+            return await self._stub.ModelInfer(_request(model, inputs, request_id), timeout=self._limits.unary_s)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise Unavailable(f"{model} did not answer within {self._limits.unary_s:g} s.", "timeout") from None
             raise refusal(error.details() or "", self._address) from error
 
-    def _stream(self, model: str, inputs: Sequence[Tensor], generation_id: str) -> Stream:
-        request = _request(model, inputs, generation_id)
+    def _stream(self, model: str, inputs: Sequence[Tensor], request_id: str) -> Stream:
+        request = _request(model, inputs, request_id)
         request.parameters["triton_enable_empty_final_response"].bool_param = True
 
         async def requests() -> AsyncGenerator[Any, None]:
@@ -211,7 +233,7 @@ class TritonClient:
             stream.close()
 
 
-def _request(model: str, inputs: Sequence[Tensor], request_id: str = "") -> Any:
+def _request(model: str, inputs: Sequence[Tensor], request_id: str) -> Any:
     """A ``ModelInferRequest`` (Open Inference Protocol, gRPC) with raw contents."""
     request = ModelInferRequest(model_name=model, id=request_id)
     for name, datatype, shape, raw in inputs:

@@ -11,19 +11,22 @@ import structlog
 from slipstream.api.errors import ApiError, Unavailable, from_ensemble
 from slipstream.api.triton.tensors import element, outputs
 from slipstream.ensemble import contracts
+from slipstream.ensemble.stage_marks import MARKS_NS
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One response of the generator. ``hits`` is JSON and empty but in the first; the counts are final in the last."""
+    """One response of the generator. ``hits`` is JSON and empty but in the first; the counts are final in the last;
+    ``marks`` is the raw tensor ``marks_ns``."""
 
     text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
     hits: bytes
+    marks: bytes
 
 
 class Stream:
@@ -116,6 +119,7 @@ def _piece(response: Any) -> Piece:
         prompt_tokens=int.from_bytes(counts[:4], "little"),
         completion_tokens=int.from_bytes(counts[4:8], "little"),
         hits=element(raw["hits"]),
+        marks=raw.get(MARKS_NS, b""),
     )
 
 

@@ -103,3 +103,9 @@ def matrix(response: Any, name: str) -> NDArray[np.float32]:
     """The FP32 output ``name`` in its shape, read-only."""
     (shape,) = (output.shape for output in response.outputs if output.name == name)
     return np.frombuffer(outputs(response)[name], "<f4").reshape(tuple(shape))
+
+
+def integers(response: Any, name: str) -> list[int]:
+    """The INT64 output ``name``; none where the model has no such output."""
+    values: list[int] = np.frombuffer(outputs(response).get(name, b""), "<i8").tolist()
+    return values

@@ -4,15 +4,17 @@
 direction      message                                                           meaning
 ============== ================================================================= ===============================
 to the engine  ``["submit", number, prompt_ids, [max_tokens, temperature,        continue this sequence, following
-               top_p, seed, ignore_eos], grammar]``                              the grammar if it is not empty
+               top_p, seed, ignore_eos], grammar, request_id]``                  the grammar if it is not empty
 to the engine  ``["cancel", number]``                                            drop it before the next step
 to the engine  ``["prepare", grammars]``                                         first message of all: compile
                                                                                  these before saying ready
 to the runtime ``["ready"]`` or ``["broken", why]``                              the engine was loaded, or cannot
 to the runtime ``["deltas", [[number, token_ids, finish_reason, error], ...],    what the steps since the last
-               steps, cache_usage_ratio, proposed, accepted]``                   such message brought
+               steps, cache_usage_ratio, proposed, accepted, step_ns, [[number,  such message brought: by the one
+               taken_ns], ...]]``                                                that ended last, if any brought it
 ============== ================================================================= ===============================
 
+Times are those of `profiling.spans.now_ns`; ``step_ns`` is 0 where no step brought the deltas.
 ``number`` names a generation on this link and is never used twice. The end of the stream means: stop.
 """
 

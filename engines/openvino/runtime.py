@@ -33,6 +33,7 @@ class _Live:
     emit: Emit
     number: int
     cancelled: bool = False
+    taken_ns: int = 0
 
 
 class OpenVinoRuntime:
@@ -126,7 +127,7 @@ class OpenVinoRuntime:
         sampling = request.sampling
         limits = [sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.seed, sampling.ignore_eos]
         prompt_ids = [int(token) for token in request.prompt_ids]
-        self._process.send(["submit", live.number, prompt_ids, limits, request.grammar])
+        self._process.send(["submit", live.number, prompt_ids, limits, request.grammar, request.request_id])
         return ""
 
     def _problem(self, request: GenerationRequest) -> str:
@@ -165,14 +166,20 @@ class OpenVinoRuntime:
         while (messages := self._process.receive()) is not None:
             for message in messages:
                 if message[0] == "deltas":
-                    _, deltas, steps, self._cache_usage_ratio, proposed, accepted = message
+                    _, deltas, steps, self._cache_usage_ratio, proposed, accepted, step_ns, taken = message
+                    self._note_taken(taken)
                     for name, count in (("steps", steps), ("proposed", proposed), ("accepted", accepted)):
                         self._counters[name] += count
-                    for delta in deltas:
-                        self._pass_on(*delta)
+                    for number, tokens, reason, error in deltas:
+                        self._pass_on(number, tokens, reason, error, step_ns)
         return self._process.wait()
 
-    def _pass_on(self, number: int, tokens: list[int], reason: FinishReason | None, error: str) -> None:
+    def _note_taken(self, taken: list[tuple[int, int]]) -> None:
+        for number, taken_ns in taken:
+            if live := self._by_number.get(number):
+                live.taken_ns = taken_ns
+
+    def _pass_on(self, number: int, tokens: list[int], reason: FinishReason | None, error: str, step_ns: int) -> None:
         """One delta to its reader; of a cancelled request only the end."""
         live = self._by_number.get(number)
         if live is None:
@@ -181,9 +188,10 @@ class OpenVinoRuntime:
             tokens, reason = [], reason and "cancelled"
         self._counters["tokens_generated"] += len(tokens)
         if reason:
-            self._end(live, tuple(tokens), reason, error)
+            self._end(live, tuple(tokens), reason, error, step_ns)
         elif tokens:
-            self._emit(live, TokenDelta(live.request.generation_id, tuple(tokens)))
+            name = live.request.generation_id
+            self._emit(live, TokenDelta(name, tuple(tokens), step_ns=step_ns, taken_ns=live.taken_ns))
 
     def _end_all(self, reason: FinishReason, error: str = "") -> None:
         with self._lock:
@@ -191,13 +199,17 @@ class OpenVinoRuntime:
         for live in every:
             self._end(live, (), "cancelled" if live.cancelled else reason, error)
 
-    def _end(self, live: _Live, tokens: tuple[int, ...], reason: FinishReason, error: str) -> None:
+    def _end(
+        self, live: _Live, tokens: tuple[int, ...], reason: FinishReason, error: str = "", step_ns: int = 0
+    ) -> None:
         """Free the place first, so that whoever hears of the end finds it free."""
         with self._lock:
             del self._live[live.request.generation_id], self._by_number[live.number]
         self._counters["cancelled"] += reason == "cancelled"
         self._counters["failed"] += reason == "error"
-        self._emit(live, TokenDelta(live.request.generation_id, tokens, reason, "" if reason == "cancelled" else error))
+        error = "" if reason == "cancelled" else error
+        name = live.request.generation_id
+        self._emit(live, TokenDelta(name, tokens, reason, error, step_ns, live.taken_ns))
 
     def _emit(self, live: _Live, delta: TokenDelta) -> None:
         try:

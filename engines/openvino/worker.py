@@ -23,8 +23,10 @@ from slipstream import InputError
 from slipstream.engines.openvino.grammars import Grammars
 from slipstream.engines.openvino.link import Link, Message
 from slipstream.engines.openvino.pipeline import EngineConfig, Generation, add_request, load_pipeline
+from slipstream.engines.openvino.ranges import Ranges
 from slipstream.engines.openvino.speculation import from_words
 from slipstream.engines.protocols import GenerationRequest, RuntimeOptions, Sampling
+from slipstream.profiling.spans import now_ns, span
 
 # A load that takes longer writes every thread's stack to standard error, which is Triton's log.
 _SLOW_LOAD_S = 60.0
@@ -57,6 +59,8 @@ class Worker:
         self._steps = 0  # since the last report
         self._cache_usage_ratio = 0.0
         self._proposed = self._accepted = 0  # draft tokens since the last report
+        self._taken: list[tuple[int, int]] = []  # requests that the pipeline took since the last report, and when
+        self._ranges = Ranges()
 
     def run(self) -> None:
         """Until the other end closes the link."""
@@ -67,7 +71,7 @@ class Worker:
                 return
             self._report(self._take(messages) + self._admit())
             if self._running or self._dropped:
-                self._report(self._step())
+                self._report(*self._step())
             elif self._waiting and self._grammars is not None:
                 self._grammars.wait(_COMPILING_S)
 
@@ -75,14 +79,17 @@ class Worker:
         deltas: list[_Delta] = []
         for message in messages:
             if message[0] == "submit":
-                _, number, prompt_ids, sampling, grammar = message
-                self._waiting.append((number, GenerationRequest("", prompt_ids, Sampling(*sampling), grammar)))
+                _, number, prompt_ids, sampling, grammar, request_id = message
+                request = GenerationRequest("", prompt_ids, Sampling(*sampling), grammar, request_id)
+                self._waiting.append((number, request))
+                self._ranges.enter(number, "queue", request_id)
             elif self._cancel(message[1]):
                 deltas.append((message[1], [], "cancelled", ""))
         return deltas
 
     def _cancel(self, number: int) -> bool:
         """Drop a request wherever it is; False if it ended in the meantime."""
+        self._ranges.leave(number)
         generation = self._running.pop(number, None)
         if generation is not None:
             generation.cancel()
@@ -115,9 +122,13 @@ class Worker:
                     compiling.append((number, request))
                     self._blocks.pop(number, None)
                     continue
+                taken = number, now_ns()
+                self._ranges.enter(number, "prefill", request.request_id)
                 self._running[number] = add_request(self._pipeline, number, request, self._config)
+                self._taken.append(taken)
             except Exception as error:  # whatever the engine throws, its caller must hear of it
                 self._blocks.pop(number, None)
+                self._ranges.leave(number)
                 refused.append((number, [], "error", f"the engine refused the request: {error}"))
         self._waiting.extendleft(reversed(compiling))
         return refused
@@ -130,8 +141,10 @@ class Worker:
         self._blocks[number] = blocks
         return True
 
-    def _step(self) -> list[_Delta]:
-        self._pipeline.step()
+    def _step(self) -> tuple[list[_Delta], int]:
+        """What one step brought, and when it ended."""
+        with span("step", len(self._running)) as step:
+            self._pipeline.step()
         self._steps += 1
         self._dropped = False
         self._cache_usage_ratio = self._pipeline.get_metrics().cache_usage / 100
@@ -147,13 +160,15 @@ class Worker:
                 self._accepted += accepted
             if tokens or reason:
                 deltas.append((number, tokens, reason, error))
-        return deltas
+                self._ranges.advance(number, is_last=bool(reason))
+        return deltas, step.end_ns
 
-    def _report(self, deltas: list[_Delta]) -> None:
+    def _report(self, deltas: list[_Delta], step_ns: int = 0) -> None:
         if deltas:
-            told = [self._steps, self._cache_usage_ratio, self._proposed, self._accepted]
+            told = [self._steps, self._cache_usage_ratio, self._proposed, self._accepted, step_ns, self._taken]
             self._link.send(["deltas", deltas, *told])
             self._steps = self._proposed = self._accepted = 0
+            self._taken = []
 
 
 def _grammars(pipeline: Any, config: EngineConfig, named: Sequence[str]) -> Grammars:

@@ -5,8 +5,12 @@ Only for a Triton without the native ``onnxruntime`` backend; the tensors are th
 
 from typing import Any
 
+import numpy as np
+
+from slipstream.ensemble.stage_marks import EMBED_NS
 from slipstream.ensemble.triton import tensors
 from slipstream.ensemble.triton.parent import exit_with_parent
+from slipstream.profiling.spans import span
 
 
 class EmbedderModel:
@@ -31,5 +35,7 @@ class EmbedderModel:
         if ids.shape[1] > self._embedder.max_tokens:
             message = f"{ids.shape[1]} tokens; the embedder takes {self._embedder.max_tokens}"
             return tensors.error("invalid_request", message, "input")
-        embedding = self._embedder.run(ids, mask)
-        return pb_utils.InferenceResponse([pb_utils.Tensor("embedding", embedding)])
+        with span("embed", request.request_id()) as work:
+            embedding = self._embedder.run(ids, mask)
+        times = pb_utils.Tensor(EMBED_NS, np.array([work.start_ns, work.end_ns], np.int64))
+        return pb_utils.InferenceResponse([pb_utils.Tensor("embedding", embedding), times])

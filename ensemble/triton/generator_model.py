@@ -9,7 +9,9 @@ import numpy as np
 from slipstream.engines.protocols import Sampling
 from slipstream.ensemble.generation import Question, Refusal, Response
 from slipstream.ensemble.generator import Generator
+from slipstream.ensemble.stage_marks import EMBED_NS, MARKS_NS, RETRIEVE_NS
 from slipstream.ensemble.triton import tensors
+from slipstream.ensemble.triton.generator_metrics import GeneratorMetrics
 from slipstream.ensemble.triton.parent import exit_with_parent
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from slipstream.ensemble.bundle import Bundle
     from slipstream.ensemble.contracts import ErrorCode
 
-METRICS_PERIOD_S = 0.05
 _WARM_UP_TOKENS = 8
 # Loading an engine of 70 billion parameters onto a GPU takes minutes.
 _LATE_WARM_UPS, _LATE_WARM_UP_PERIOD_S = 300, 2.0
@@ -48,7 +49,7 @@ class GeneratorModel:
             threading.Thread(target=self._warm_up_late, args=[tokenizer], name="generator-warm-up", daemon=True).start()
         else:
             self._warm_up(tokenizer)
-        self._metrics = _Metrics(self._generator, bundle)
+        self._metrics = GeneratorMetrics(self._generator, bundle)
 
     def _warm_up(self, tokenizer: Any) -> None:
         """Generate once with the real prompt's beginning, so that its KV blocks are cached; readiness waits for it."""
@@ -142,6 +143,9 @@ def _question(request: Any) -> Question:
         ),
         stop=[bytes(stop).decode("utf-8", "replace") for stop in tensors.array(request, "stop")],
         hits=tensors.text(request, "hits"),
+        request_id=request.request_id(),
+        embed_ns=tensors.integers(request, EMBED_NS),
+        retrieve_ns=tensors.integers(request, RETRIEVE_NS),
     )
 
 
@@ -162,6 +166,7 @@ class _TritonSink:
             tensor("finish_reason", np.array([response.finish_reason.encode()], np.object_)),
             tensor("token_counts", counts),
             tensor("hits", np.array([response.hits.encode()], np.object_)),
+            tensor(MARKS_NS, np.array(response.marks, np.int64)),
         ]
         flags = self._pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if response.finish_reason else 0
         self._sender.send(self._pb.InferenceResponse(outputs), flags=flags)
@@ -192,60 +197,3 @@ class _Done:
     def wait(self) -> None:
         if reason := self._end.get(timeout=120):
             raise RuntimeError(f"the engine does not generate: {reason}")
-
-
-class _Metrics:
-    """The runtime's counters as Triton metrics, refreshed by a thread; a change costs a message to Triton."""
-
-    def __init__(self, generator: Generator, bundle: "Bundle") -> None:
-        import triton_python_backend_utils as pb_utils
-
-        self._generator = generator
-        labels = {"bundle": bundle.manifest.id}
-        self._metrics: dict[str, tuple[Any, bool]] = {}
-        self._values: dict[str, float] = {}
-        self._families: list[Any] = []  # a family unregisters its metrics when it is collected
-        for name, description, is_counter in (
-            ("tokens_total", "Tokens generated", True),
-            ("cancelled_total", "Generations cancelled", True),
-            ("steps_total", "Decode steps", True),
-            ("draft_proposed_total", "Tokens that a speculative draft proposed", True),
-            ("draft_accepted_total", "Tokens of these that the engine accepted", True),
-            ("active", "Generations in the batch", False),
-            ("waiting", "Generations waiting for a slot", False),
-            ("cache_usage_ratio", "Share of the KV cache in use", False),
-        ):
-            kind = pb_utils.MetricFamily.COUNTER if is_counter else pb_utils.MetricFamily.GAUGE
-            family = pb_utils.MetricFamily(name=f"slipstream_generator_{name}", description=description, kind=kind)
-            self._families.append(family)
-            self._metrics[name] = (family.Metric(labels=labels), is_counter)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="generator-metrics", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join(timeout=1)
-
-    def _run(self) -> None:
-        while not self._stop.wait(METRICS_PERIOD_S):
-            now = self._generator.metrics()
-            self._set("tokens_total", now.tokens_generated)
-            self._set("cancelled_total", now.cancelled)
-            self._set("steps_total", now.extra.get("steps", 0))
-            self._set("draft_proposed_total", now.proposed)
-            self._set("draft_accepted_total", now.accepted)
-            self._set("active", now.active)
-            self._set("waiting", now.waiting)
-            self._set("cache_usage_ratio", round(now.cache_usage_ratio, 3))
-
-    def _set(self, name: str, value: float) -> None:
-        before = self._values.get(name, 0.0)
-        if value == before:
-            return
-        metric, is_counter = self._metrics[name]
-        if is_counter:
-            metric.increment(value - before)
-        else:
-            metric.set(value)
-        self._values[name] = value

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from slipstream import SlipstreamError
 from slipstream.ensemble.contracts import EMBEDDER, GENERATOR, RAG, RETRIEVER, SEARCH
+from slipstream.ensemble.stage_marks import EMBED_MARKS, EMBED_NS, MARKS_NS, RETRIEVE_MARKS, RETRIEVE_NS
 
 DataType = Literal["BOOL", "INT32", "INT64", "FP32", "BYTES"]
 EmbedderBackend = Literal["python", "onnxruntime"]
@@ -87,11 +88,12 @@ def build_graph(dimension: int, parameters: Mapping[str, str], embedder_backend:
         parameters: handed to every model that Python runs.
         embedder_backend: ``onnxruntime`` where the image has that backend (NGC); the embedded Triton has not.
     """
+    embed_ns, retrieve_ns = Tensor(EMBED_NS, "INT64", (EMBED_MARKS,)), Tensor(RETRIEVE_NS, "INT64", (RETRIEVE_MARKS,))
     embedder = Model(
         EMBEDDER,
         embedder_backend,
         (Tensor("input_ids", "INT64", (-1, -1)), Tensor("attention_mask", "INT64", (-1, -1))),
-        (Tensor("embedding", "FP32", (-1, dimension)),),
+        (Tensor("embedding", "FP32", (-1, dimension)), *((embed_ns,) if embedder_backend == "python" else ())),
         parameters=parameters if embedder_backend == "python" else {},
         warm_up={"input_ids": (1, 16), "attention_mask": (1, 16)},
     )
@@ -104,7 +106,7 @@ def build_graph(dimension: int, parameters: Mapping[str, str], embedder_backend:
             Tensor("search", "BYTES"),
             Tensor("max_tokens", "INT32"),
         ),
-        (Tensor("hits", "BYTES"), Tensor("prompt_ids", "INT32", (-1,))),
+        (Tensor("hits", "BYTES"), Tensor("prompt_ids", "INT32", (-1,)), retrieve_ns),
         parameters=parameters,
     )
     generator = Model(
@@ -114,6 +116,8 @@ def build_graph(dimension: int, parameters: Mapping[str, str], embedder_backend:
             Tensor("prompt_ids", "INT32", (-1,)),
             Tensor("generation_id", "BYTES"),
             Tensor("hits", "BYTES", optional=True),
+            replace(embed_ns, optional=True),
+            replace(retrieve_ns, optional=True),
             Tensor("max_tokens", "INT32"),
             Tensor("temperature", "FP32"),
             Tensor("top_p", "FP32"),
@@ -127,6 +131,7 @@ def build_graph(dimension: int, parameters: Mapping[str, str], embedder_backend:
             Tensor("finish_reason", "BYTES"),
             Tensor("token_counts", "INT32", (2,)),
             Tensor("hits", "BYTES"),
+            Tensor(MARKS_NS, "INT64", (-1,)),
         ),
         decoupled=True,
         parameters=parameters,
@@ -135,9 +140,10 @@ def build_graph(dimension: int, parameters: Mapping[str, str], embedder_backend:
 
 
 def _ensembles(embedder: Model, retriever: Model, generator: Model) -> Iterator[Ensemble]:
-    generate = Step(generator, skip=frozenset({"cancel"}))
+    timed = [tensor.name for tensor in embedder.outputs if tensor.name == EMBED_NS]
+    generate = Step(generator, skip=frozenset({"cancel"} if timed else {"cancel", EMBED_NS}))
     yield Ensemble(RAG, (Step(embedder), Step(retriever), generate), tuple(tensor.name for tensor in generator.outputs))
-    yield Ensemble(SEARCH, (Step(embedder), Step(retriever)), ("hits",))
+    yield Ensemble(SEARCH, (Step(embedder), Step(retriever)), ("hits", *timed, RETRIEVE_NS))
 
 
 def render(graph: Graph) -> dict[str, str]:

@@ -8,8 +8,10 @@ from pydantic import ValidationError
 
 from slipstream import InputError, SlipstreamError
 from slipstream.ensemble.contracts import SearchRequest
+from slipstream.ensemble.stage_marks import RETRIEVE_NS
 from slipstream.ensemble.triton import tensors
 from slipstream.ensemble.triton.parent import exit_with_parent
+from slipstream.profiling.spans import now_ns
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +66,7 @@ class RetrieverModel:
 
         from slipstream.ensemble.retriever import parse_messages
 
+        began_ns = now_ns()
         try:
             search = SearchRequest.model_validate_json(tensors.text(request, "search"))
         except ValidationError as error:
@@ -73,10 +76,10 @@ class RetrieverModel:
         embedding = tensors.array(request, "embedding")[0].tolist()
         max_tokens = int(tensors.array(request, "max_tokens")[0])
         messages = parse_messages(tensors.text(request, "messages"))
-        found = self._retriever.retrieve(embedding, messages, search, max_tokens)
-        return pb_utils.InferenceResponse(
-            [
-                tensors.bytes_tensor("hits", found.result.model_dump_json()),
-                pb_utils.Tensor("prompt_ids", np.array(found.prompt_ids, np.int32)),
-            ]
-        )
+        found = self._retriever.retrieve(embedding, messages, search, max_tokens, request.request_id())
+        outputs = [
+            tensors.bytes_tensor("hits", found.result.model_dump_json()),
+            pb_utils.Tensor("prompt_ids", np.array(found.prompt_ids, np.int32)),
+        ]
+        times = np.array([began_ns, *found.search_ns, now_ns()], np.int64)
+        return pb_utils.InferenceResponse([*outputs, pb_utils.Tensor(RETRIEVE_NS, times)])

@@ -28,6 +28,12 @@ def text(request: Any, name: str) -> str:
     return "" if values is None or not values.size else bytes(values.reshape(-1)[0]).decode("utf-8", "replace")
 
 
+def integers(request: Any, name: str) -> list[int]:
+    """The elements of an integer input in their order; none if it was not sent."""
+    values = array(request, name)
+    return [] if values is None else [int(value) for value in values.reshape(-1)]
+
+
 def bytes_tensor(name: str, content: str) -> Any:
     import triton_python_backend_utils as pb_utils
 

@@ -43,6 +43,7 @@ class Say:
     prompt_tokens: int = 11
     completion_tokens: int = 0
     hits: str = ""
+    marks: tuple[int, ...] = ()
 
 
 @dataclass
@@ -71,6 +72,9 @@ Step = Say | Fail | Hang | Retrieve | Drop
 class Script:
     steps: list[Step] = field(default_factory=list)
     embedding_dimension: int = 4
+    embed_ns: tuple[int, ...] | None = None
+    """None for an embedder on a backend that does not tell."""
+    retrieve_ns: tuple[int, ...] = (0, 0, 0, 0)
 
 
 class ScriptedTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
@@ -115,6 +119,7 @@ class ScriptedTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ig
         response = service_pb2.ModelInferResponse(model_name=request.model_name)
         if request.model_name == "search":
             _add(response, "hits", "BYTES", [1], _bytes(json.dumps(HITS)))
+            _add_times(response, "retrieve_ns", self.script.retrieve_ns)
         else:
             rows = request.inputs[0].shape[0]
             # Each vector is the first token ids of its text, so that a test sees which row is whose.
@@ -123,6 +128,8 @@ class ScriptedTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ig
             width = min(ids.shape[1], vectors.shape[1])
             vectors[:, :width] = ids[:, :width]
             _add(response, "embedding", "FP32", list(vectors.shape), vectors.tobytes())
+        if self.script.embed_ns is not None:
+            _add_times(response, "embed_ns", self.script.embed_ns)
         return response
 
     async def ModelStreamInfer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
@@ -178,12 +185,17 @@ def _response(say: Say, *, final: bool) -> Any:
     _add(response, "finish_reason", "BYTES", [1], _bytes(say.finish_reason))
     _add(response, "token_counts", "INT32", [2], counts)
     _add(response, "hits", "BYTES", [1], _bytes(say.hits))
+    _add_times(response, "marks_ns", say.marks)
     return service_pb2.ModelStreamInferResponse(infer_response=response)
 
 
 def _add(response: Any, name: str, datatype: str, shape: list[int], raw: bytes) -> None:
     response.outputs.add(name=name, datatype=datatype, shape=shape)
     response.raw_output_contents.append(raw)
+
+
+def _add_times(response: Any, name: str, values: tuple[int, ...]) -> None:
+    _add(response, name, "INT64", [len(values)], np.array(values, np.int64).tobytes())
 
 
 def _bytes(text: str) -> bytes:

@@ -181,7 +181,7 @@ class TestAnswers:
         async def search() -> SearchResult:
             client = TritonClient(triton.grpc_address)
             try:
-                return await client.search(ids, SearchRequest(query=QUESTION, collection=COLLECTION, limit=40))
+                return (await client.search(ids, SearchRequest(query=QUESTION, collection=COLLECTION, limit=40))).result
             finally:
                 await client.close()
 

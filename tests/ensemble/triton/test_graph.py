@@ -59,7 +59,7 @@ class TestRendered:
     def test_a_search_has_no_tensor_that_nothing_reads(self) -> None:
         """Triton refuses one ("ensemble tensor 'prompt_ids' is unused")."""
         retriever = configs()["search"].ensemble_scheduling.step[1]
-        assert dict(retriever.output_map) == {"hits": "hits"}
+        assert dict(retriever.output_map) == {"hits": "hits", "retrieve_ns": "retrieve_ns"}
 
     def test_ensemble_tensors_have_the_types_of_the_steps(self) -> None:
         all_configs = configs()
@@ -78,8 +78,22 @@ class TestRendered:
         embedded, native = configs()["embedder"], configs(embedder_backend="onnxruntime")["embedder"]
         assert (embedded.backend, native.backend) == ("python", "onnxruntime")
         assert shape(embedded, "input") == shape(native, "input")
-        assert shape(embedded, "output") == shape(native, "output")
+        assert shape(native, "output").items() <= shape(embedded, "output").items()
         assert not native.parameters  # the backend would refuse keys it does not know
+
+    @pytest.mark.parametrize("backend", ["python", "onnxruntime"])
+    def test_stage_times_enter_the_generator_only(self, backend: str) -> None:
+        """Where they entered the retriever, no response cache could find two of its requests equal."""
+        found = configs(embedder_backend=backend)
+        told = {"embed_ns", "retrieve_ns"} - ({"embed_ns"} if backend == "onnxruntime" else set())
+        assert not any(
+            name.endswith("_ns") for model in ("embedder", "retriever") for name in shape(found[model], "input")
+        )
+        embedder, retriever, generator = found["rag"].ensemble_scheduling.step
+        assert {name for name in generator.input_map if name.endswith("_ns")} == told
+        produced = {place for step in (embedder, retriever) for place in step.output_map.values()}
+        assert {generator.input_map[name] for name in told} <= produced
+        assert {name for name in shape(found["search"], "output") if name.endswith("_ns")} == told
 
     def test_the_embedder_is_warmed_up_before_it_is_ready(self) -> None:
         (sample,) = configs()["embedder"].model_warmup
