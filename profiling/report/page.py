@@ -28,7 +28,7 @@ from slipstream.profiling.diagnosis.case import EngineLook
 from slipstream.profiling.report.flames import flame_blocks
 from slipstream.profiling.report.headline import agreement_rows, claims, doubts, sentence, word
 from slipstream.profiling.report.roofline import limit_blocks
-from slipstream.profiling.run.conclusion import Profile, machine_in_words
+from slipstream.profiling.run.conclusion import Profile, machine_rows
 from slipstream.profiling.timeline.shares import Breakdown, StageRow
 
 _MOST_BINS = 120
@@ -52,7 +52,7 @@ def render(profile: Profile) -> str:
 def _sections(profile: Profile) -> list[Section]:
     bins, window = _bins(profile), Window(profile.scenario.warmup, profile.scenario.warmup)
     watched = telemetry_figures(profile.telemetry, bins, window)
-    words = [(said.partition(" ")[0].rstrip(":"), said) for said in machine_in_words(profile.case)]
+    words = machine_rows(profile.case)
     return [
         Section("tail", "Slow tail", _tails(profile)),
         Section("requests", "Requests", flame_blocks(profile.timeline, profile.received_ns)),
@@ -83,7 +83,7 @@ def _tail(breakdown: Breakdown) -> Block:
         tuple(
             stage_bar(
                 f"{group.name} ({group.count:,})",
-                {stage: mean for stage, mean in group.stages.items() if stage != REST},
+                {stage: mean for stage, mean in group.stages.items() if stage != REST and mean > 0},
                 group.mean_ms,
             )
             for group in groups

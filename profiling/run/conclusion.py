@@ -100,7 +100,7 @@ class Profile:
                 "stages_ms": self.stages,
                 "breakdowns": [{"owner": one.owner, **as_plain(one)} for one in self.breakdowns],
                 "agreement": self.agreement,
-                "machine": machine_in_words(self.case),
+                "machine": dict(machine_rows(self.case)),
                 "limit": None if limit is None else {**as_plain(limit), "step_ms": limit.least_ms(limit.decode)},
             }
         )  # fmt: skip
@@ -166,29 +166,28 @@ def is_here(telemetry: Sequence[Telemetry]) -> bool:
     return any(process.role != LOAD_GENERATOR for look in telemetry for process in look.processes)
 
 
-def machine_in_words(case: Case) -> list[str]:
+def machine_rows(case: Case) -> list[tuple[str, str]]:
     """What the server's machine did while requests were in flight; nothing where it was not watched."""
-    said = []
+    rows = []
     cpu, core = case.machine("cpu_share"), case.machine("busiest_core_share")
     if len(cpu):
         most = f", the busiest core {core.mean():.0%}" if len(core) else ""
-        said.append(f"CPU {cpu.mean():.0%} of {case.cores} cores{most}")
+        rows.append(("CPU", f"{cpu.mean():.0%} of {case.cores or 'all'} cores busy{most}"))
     if used := sorted(case.processes().items(), key=lambda item: -item[1]):
-        said.append("cores used: " + ", ".join(f"{role} {cores:.2f}" for role, cores in used if cores >= 0.005))
+        rows.append(("cores used", ", ".join(f"{role} {cores:.2f}" for role, cores in used if cores >= 0.005)))
     memory = [look.memory_bytes / look.memory_total_bytes for look in case.looks
               if look.memory_bytes is not None and look.memory_total_bytes]  # fmt: skip
     if memory:
-        said.append(f"memory {max(memory):.0%} in use at most")
+        rows.append(("memory", f"{max(memory):.0%} in use at most"))
     gpus = [gpu.busy_share for look in case.looks for gpu in look.gpus if gpu.busy_share is not None]
     if gpus:
-        said.append(f"GPU busy {fmean(gpus):.0%} of the time")
+        rows.append(("GPU", f"busy {fmean(gpus):.0%} of the time"))
     if case.engine:
         active, waiting = (fmean(getattr(look, name) for look in case.engine) for name in ("active", "waiting"))
         full = max(look.cache_usage_ratio for look in case.engine)
-        said.append(
-            f"engine: {active:.1f} generations running and {waiting:.1f} waiting, KV cache {full:.0%} full at most"
-        )
-    return said
+        told = f"{active:.1f} generations running and {waiting:.1f} waiting, KV cache {full:.0%} full at most"
+        rows.append(("engine", told))
+    return rows
 
 
-__all__ = ["Profile", "conclude", "is_here", "machine_in_words"]
+__all__ = ["Profile", "conclude", "is_here", "machine_rows"]

@@ -8,7 +8,7 @@ from slipstream.loadtest.report.drawing.scales import number
 from slipstream.loadtest.report.stages import REST
 from slipstream.profiling.report.headline import agreement_rows, doubts, sentence, word
 from slipstream.profiling.report.roofline import limit_rows
-from slipstream.profiling.run.conclusion import Profile, machine_in_words
+from slipstream.profiling.run.conclusion import Profile, machine_rows
 from slipstream.profiling.run.folder import ProfileFolder
 
 _COLOURS = {"good": "green", "bad": "red", "open": "yellow", "void": "magenta", "plain": None}
@@ -29,8 +29,8 @@ def lines(profile: Profile, folder: ProfileFolder) -> Iterator[str]:
     yield ""
     yield from _stages(profile)
     yield ""
-    for about in machine_in_words(profile.case):
-        yield f"machine   {about}"
+    for name, about in machine_rows(profile.case):
+        yield f"machine   {name}: {about}"
     for name, about in limit_rows(profile.case.limit, profile.step_ms, profile.prefill_ms):
         yield f"limit     {name}: {about}"
     for name, about in agreement_rows(profile.agreement) if profile.agreement else ():

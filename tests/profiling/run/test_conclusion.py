@@ -28,7 +28,7 @@ def test_a_profile_is_concluded_from_its_files_and_written_in_every_form(tmp_pat
     assert said["findings"][0]["rule"] == "slow_store"
     assert said["agreement"]["joined"] == "one clock"
     assert said["agreement"]["within"] == 1.0
-    assert any(word.startswith("cores used: engine 1.6") for word in said["machine"])
+    assert said["machine"]["cores used"].startswith("engine 1.6")
     lines = folder.timeline.read_text().splitlines()
     assert len(lines) == 120
     assert {"sent_ns", "first_ns", "end_ns", "timing"} <= set(json.loads(lines[0]))
