@@ -1,0 +1,53 @@
+"""The work of an OpenVINO engine: its products from the IR, its cache from ``config.json`` and how it is served."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slipstream.profiling.limit.ir import read_products
+from slipstream.profiling.limit.work import LimitUnknown, Work
+
+# As `engines.openvino.arithmetic` says, and a test holds both to each other: an 8-bit cache keeps a scale and a zero
+# point of 32 bits each, for keys by channel and block of 32 positions, for values by position.
+_BLOCK_TOKENS = 32
+_SCALE_BYTES = 8
+
+
+def openvino_work(engine_dir: Path, serving: Mapping[str, Any], proposed_tokens: int) -> Work:
+    """What the engine in ``engine_dir`` reads and computes.
+
+    Args:
+        serving: the manifest's serving options.
+        proposed_tokens: that one step verifies at most; 0 without speculation.
+
+    Raises:
+        LimitUnknown: the folder is no such engine.
+    """
+    try:
+        config = json.loads((engine_dir / "config.json").read_text(encoding="utf-8"))
+        layers, heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
+        kv_heads = int(config.get("num_key_value_heads") or heads)
+        width = int(config.get("head_dim") or config["hidden_size"] // heads)
+        vocabulary_size = int(config["vocab_size"])
+        if min(layers, heads, kv_heads, width) < 1:
+            raise ValueError("a model without layers, heads or channels")
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, AttributeError) as error:
+        raise LimitUnknown(f"{engine_dir} is not an OpenVINO engine: {error!r}", "slipstream build RECIPE") from error
+    products = read_products(engine_dir / "openvino_model.xml", vocabulary_size)
+    is_exact = bool(serving.get("batch_invariant")) or proposed_tokens > 0
+    per_head = 4 * 2 * width if is_exact else 2 * width + _SCALE_BYTES * (width + _BLOCK_TOKENS) / _BLOCK_TOKENS
+    return Work(
+        weight_bytes=products.weight_bytes,
+        row_bytes=products.row_bytes,
+        parameters=products.parameters,
+        head_parameters=products.head_parameters,
+        kv_bytes_per_token=layers * kv_heads * per_head,
+        attention_width=layers * heads * width,
+        tokens_per_step=1 + proposed_tokens,
+        arithmetic="f32" if is_exact else "fast",
+        precision="f32" if is_exact else "u8",
+    )
+
+
+__all__ = ["openvino_work"]
