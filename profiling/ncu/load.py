@@ -1,0 +1,59 @@
+"""Questions that keep an engine decoding while it is measured; nobody looks at how long they take."""
+
+from threading import Event, Thread
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from slipstream.loadtest.credentials import authorization
+
+_TOKENS = 64
+_AFTER_A_FAULT_S = 0.5
+
+
+class Load:
+    """``streams`` requests at any time, each followed by the next, until it is left."""
+
+    def __init__(self, url: str, streams: int) -> None:
+        self._url = url
+        self._over = Event()
+        self._threads = [Thread(target=self._ask_on, args=(number,), daemon=True) for number in range(streams)]
+        self.answered = 0
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()  # a thread in the middle of a request ends with its server
+
+    def _ask_on(self, number: int) -> None:
+        with httpx.Client(base_url=self._url, timeout=None, headers=authorization()) as client:  # noqa: S113
+            asked = 0
+            while not self._over.is_set():
+                asked += 1
+                try:
+                    answer = client.post("/v1/chat/completions", json=_question(f"{number}.{asked}"))
+                    is_answered = answer.status_code == httpx.codes.OK
+                except httpx.HTTPError:
+                    is_answered = False
+                self.answered += is_answered
+                if not is_answered:
+                    self._over.wait(_AFTER_A_FAULT_S)
+
+
+def _question(number: str) -> dict[str, object]:
+    """Each another one, so that none is answered from a cache; every answer has all its tokens."""
+    return {
+        "model": "slipstream-base",
+        "messages": [{"role": "user", "content": f"{number}: write a function that merges two sorted lists."}],
+        "max_tokens": _TOKENS,
+        "ignore_eos": True,
+    }
+
+
+__all__ = ["Load"]
