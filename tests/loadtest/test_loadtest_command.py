@@ -24,10 +24,9 @@ start, finished = partial(command_line.start, "loadtest"), partial(command_line.
 
 
 def proven(folder: Path, **fields: Any) -> Path:
-    """A scenario long enough for 59 requests without a miss."""
-    return write_scenario(
-        folder, **{"arrivals": {"kind": "constant", "rate": 40}, "duration": 2.0, "slos": HELD, **fields}
-    )
+    """A scenario long enough for 59 requests without a miss; the lag of a busy machine does not make it void."""
+    long = {"arrivals": {"kind": "constant", "rate": 40}, "duration": 2.0, "max_lag_ms": 10_000}
+    return write_scenario(folder, **{**long, "slos": HELD, **fields})
 
 
 def test_a_load_that_holds_its_slo_passes_and_leaves_every_file(tmp_path: Path, mock_host: str) -> None:
