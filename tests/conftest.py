@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 import structlog
+from click.testing import CliRunner, Result
+
+from slipstream.cli import main
 
 ROOT = Path(__file__).parent.parent
 SAMPLE_ADAPTER = ROOT / "build" / "samples" / "code-assistant-lora"
@@ -43,6 +46,11 @@ def slipstream(*args: str, home: Path, **env: str) -> subprocess.CompletedProces
         timeout=900,
         check=False,
     )
+
+
+def invoke(*args: str, home: Path, **env: str) -> Result:
+    """Run the command line in this process, which has imported everything that it needs; see `slipstream`."""
+    return CliRunner().invoke(main, args, env={"SLIPSTREAM_HOME": str(home), **env})
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 from slipstream.build.checkpoint import load_checkpoint
 from slipstream.build.references import resolve_model
 from slipstream.build.training.train import TrainOptions, attach_lora, save_adapter
-from tests.conftest import slipstream
+from tests.conftest import invoke, slipstream
 from tests.tiny_llama import write_tiny_checkpoint
 
 
@@ -28,8 +28,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def register(adapter: Path, home: Path, *args: str) -> dict[str, str]:
-    done = slipstream("register", str(adapter), "--name", "assistant", "--json", *args, home=home)
-    assert done.returncode == 0, done.stderr
+    done = invoke("register", str(adapter), "--name", "assistant", "--json", *args, home=home)
+    assert done.exit_code == 0, done.stderr
     told: dict[str, str] = json.loads(done.stdout)
     return told
 
@@ -46,8 +46,8 @@ def test_a_truncated_adapter_is_refused_with_a_remedy(adapter: Path, home: Path,
 
 
 def test_a_folder_that_is_no_adapter_is_refused(home: Path, tmp_path: Path) -> None:
-    done = slipstream("register", str(tmp_path), home=home)
-    assert done.returncode == 2
+    done = invoke("register", str(tmp_path), home=home)
+    assert done.exit_code == 2
     assert "adapter_config.json" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -16,7 +16,7 @@ from slipstream.settings import Settings
 from tests.build.conftest import TinyRecipe
 from tests.build.golden.sets import write_golden
 from tests.build.lora import write_lora
-from tests.conftest import slipstream
+from tests.conftest import invoke, slipstream
 
 NAME = "tiny"
 
@@ -86,8 +86,8 @@ def test_from_the_first_to_a_refusal_and_back(home: Path) -> None:
     ],
 )
 def test_what_cannot_be_done_says_why(home: Path, arguments: tuple[str, ...], message: str) -> None:
-    done = slipstream(*arguments, home=home)
-    assert done.returncode == 2
+    done = invoke(*arguments, home=home)
+    assert done.exit_code == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -95,8 +95,8 @@ def test_what_cannot_be_done_says_why(home: Path, arguments: tuple[str, ...], me
 def test_a_recipe_without_a_golden_set_has_nothing_to_ask(home: Path, tiny_recipe: TinyRecipe, tmp_path: Path) -> None:
     recipe = tmp_path / "silent.yaml"
     recipe.write_text(tiny_recipe(), encoding="utf-8")
-    done = slipstream("promote", f"models:/{NAME}/1", "--recipe", str(recipe), home=home)
-    assert done.returncode == 2
+    done = invoke("promote", f"models:/{NAME}/1", "--recipe", str(recipe), home=home)
+    assert done.exit_code == 2
     assert "names no golden set" in done.stderr
 
 
