@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from slipstream.build.golden.judged import JUDGED
 from slipstream.build.golden.questions import chunks_by_path, load_golden
 from slipstream.build.pipeline import Pipeline
 from slipstream.build.recipe import Recipe, parse_recipe
+from slipstream.cli import main
 from slipstream.engines.openvino.target import OpenVinoTarget
 from slipstream.ensemble.manifest import EVALUATION
 from slipstream.ensemble.tokenizer import ChatTokenizer
@@ -22,7 +24,6 @@ from tests.build.evaluation.test_comparison import Silent
 from tests.build.golden.fake_judge import FakeJudge, serving
 from tests.build.golden.sets import write_golden
 from tests.build.golden.test_judge import ANSWERS
-from tests.conftest import slipstream
 
 GATE, ALL = ["gate", "calibration", "gate", "gate"], ["gate", "calibration"] * 30
 
@@ -81,18 +82,38 @@ def test_no_chunk_that_answers_at_the_gate_is_calibrated_on(
     assert any(one.question in told for one in golden.asked("calibration"))
 
 
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """The command line in this process, which has imported everything: exit code, standard output and error.
+
+    With real files for both, which the engine's process inherits.
+    """
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setenv("SLIPSTREAM_HOME", str(home))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        return (int(ended.value.code or 0), *capfd.readouterr())
+
+    return run
+
+
 def test_a_named_judge_is_asked_and_what_it_says_is_kept_and_shown(
-    home: Path, tmp_path: Path, tiny_recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, tiny_recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text(recipe_text(tiny_recipe, tmp_path, GATE, quantization={"method": "none"}), encoding="utf-8")
     with serving(FakeJudge(list(ANSWERS))) as judge:
         monkeypatch.setenv("SLIPSTREAM_JUDGE_URL", judge.url)
         monkeypatch.setenv("SLIPSTREAM_JUDGE_MODEL", "tiny-judge")
-        done = slipstream("build", str(path), home=home)
-        assert done.returncode == 0, done.stderr
+        code, shown, err = run("build", str(path))
+        assert code == 0, err
         asked = len(judge.prompts)
-        again = json.loads(slipstream("build", str(path), "--json", home=home).stdout)
+        again = json.loads(run("build", str(path), "--json")[1])
         assert len(judge.prompts) == asked > 0
     assert again["unchanged"]
     kept = json.loads((Path(again["path"]) / EVALUATION).read_text(encoding="utf-8"))
@@ -100,23 +121,22 @@ def test_a_named_judge_is_asked_and_what_it_says_is_kept_and_shown(
     assert set(kept["judge"]["means"]) == set(JUDGED)
     assert {score["question_id"] for score in kept["judge"]["scores"]} <= {"q0", "q2", "q3"}
     assert [row["question_id"] for row in kept["golden"]["report"]["rows"]] == ["q0", "q2", "q3"]
-    assert "faithfulness, by tiny-judge" in done.stdout
-    assert "no judge" not in done.stdout
+    assert "faithfulness, by tiny-judge" in shown
+    assert "no judge" not in shown
     monkeypatch.delenv("SLIPSTREAM_JUDGE_URL")
     monkeypatch.delenv("SLIPSTREAM_JUDGE_MODEL")
-    without = slipstream("build", str(path), home=home)
-    assert "no judge: set SLIPSTREAM_JUDGE_URL" in without.stdout
+    assert "no judge: set SLIPSTREAM_JUDGE_URL" in run("build", str(path))[1]
 
 
 def test_a_golden_gate_that_fails_ends_with_1_the_table_and_the_gate(
-    home: Path, tmp_path: Path, tiny_recipe: TinyRecipe
+    run: Run, tmp_path: Path, tiny_recipe: TinyRecipe
 ) -> None:
     path = tmp_path / "tiny.yaml"
     gates = {"min_golden_pass_rate": 1.0}  # of a model whose weights are random
     text = recipe_text(tiny_recipe, tmp_path, GATE, quantization={"method": "none"}, gates=gates, version="2.0")
     path.write_text(text, encoding="utf-8")
-    done = slipstream("build", str(path), home=home)
-    assert done.returncode == GateFailed.exit_code == 1
-    assert "≥ 100% FAILED" in done.stdout
-    assert re.search(r"min_golden_pass_rate is 0\S*, at least 1 is allowed", done.stderr)
-    assert not [line for line in slipstream("bundles", home=home).stdout.splitlines() if "test-v2.0" in line]
+    code, shown, err = run("build", str(path))
+    assert code == GateFailed.exit_code == 1
+    assert "≥ 100% FAILED" in shown
+    assert re.search(r"min_golden_pass_rate is 0\S*, at least 1 is allowed", err)
+    assert not [line for line in run("bundles")[1].splitlines() if "test-v2.0" in line]
