@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,17 +28,6 @@ def recipe(tmp_path: Path, tiny_recipe: TinyRecipe) -> str:
     return str(path)
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: TinyRecipe) -> tuple[Path, str]:
-    """A home with a finished build, and its recipe."""
-    home = tmp_path_factory.mktemp("built")
-    recipe = home / "tiny.yaml"
-    recipe.write_text(tiny_recipe(quantization__method="none"), encoding="utf-8")
-    done = slipstream("build", str(recipe), home=home)
-    assert done.returncode == 0, done.stderr
-    return home, str(recipe)
-
-
 def start(recipe: str, home: Path, *options: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "slipstream.cli", "build", recipe, "--json", *options],
@@ -46,6 +36,31 @@ def start(recipe: str, home: Path, *options: str) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+Ended = tuple[int, str, str]
+"""Exit code, standard output and standard error."""
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: TinyRecipe) -> tuple[Path, str, list[Ended]]:
+    """A home in which two builds of one recipe ran at once, the recipe, and what each of them ended with."""
+    home = tmp_path_factory.mktemp("built")
+    recipe = home / "tiny.yaml"
+    recipe.write_text(tiny_recipe(quantization__method="none"), encoding="utf-8")
+    both = [start(str(recipe), home) for _ in range(2)]
+    with ThreadPoolExecutor(len(both)) as readers:  # neither waits for room in a pipe that nobody reads
+        told = list(readers.map(lambda process: process.communicate(), both))
+    ended = [(process.returncode, *said) for process, said in zip(both, told, strict=True)]
+    return home, str(recipe), ended
+
+
+@pytest.fixture
+def built(twice: tuple[Path, str, list[Ended]]) -> tuple[Path, str]:
+    """A home with a finished build, and its recipe."""
+    home, recipe, ended = twice
+    assert 0 in [code for code, _, _ in ended], [stderr for _, _, stderr in ended]
+    return home, recipe
 
 
 def wait_for(home: Path, pattern: str, process: "subprocess.Popen[str]") -> None:
@@ -154,34 +169,52 @@ def test_a_home_that_cannot_be_written_to_is_told(tmp_path: Path, recipe: str) -
     assert "SLIPSTREAM_HOME" in done.stderr
 
 
-@pytest.mark.parametrize("stage", ["merge", "reference", "compile", "embedder", "speed"])
-def test_a_build_killed_in_a_stage_resumes_with_that_stage(tmp_path: Path, recipe: str, stage: str) -> None:
-    process = start(recipe, tmp_path)
-    shelf = "quantize" if stage == "reference" else stage  # an engine that is not quantized is the reference
-    wait_for(tmp_path, f"cache/stages/{shelf}/.aside/*", process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert list(tmp_path.glob(f"cache/stages/{shelf}/.aside/*"))
-    assert not list_bundles(tmp_path / "bundles")
-    resumed = slipstream("build", recipe, "--json", home=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    done = [*STAGES[: STAGES.index(stage)], "quantize"]
-    expected = ["cached" if each in done else "ran" for each in STAGES]
-    assert list(statuses(resumed.stdout).values()) == ["asked", *expected]
+KILLED_IN = ("merge", "reference", "compile", "embedder", "speed")
+
+
+def test_a_build_killed_in_one_stage_after_the_other_resumes_with_that_stage(tmp_path: Path, recipe: str) -> None:
+    """Each build is killed further on than the one before; the last one is left alone."""
+    resumed_with = "merge"
+    for stage in KILLED_IN:
+        process = start(recipe, tmp_path)
+        shelf = "quantize" if stage == "reference" else stage  # an engine that is not quantized is the reference
+        wait_for(tmp_path, f"cache/stages/{shelf}/.aside/*", process)
+        process.send_signal(signal.SIGKILL)
+        _, stderr = process.communicate()
+        assert list(tmp_path.glob(f"cache/stages/{shelf}/.aside/*"))
+        assert not list_bundles(tmp_path / "bundles")
+        assert finished(stderr) == resuming_with(resumed_with, until=stage)
+        resumed_with = stage
+    done = slipstream("build", recipe, "--json", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert finished(done.stderr) == statuses(done.stdout) == resuming_with(resumed_with)
     assert not list(tmp_path.glob("cache/stages/*/.aside/*"))
     assert slipstream("verify", home=tmp_path).returncode == 0
 
 
-def test_two_builds_at_once_make_each_stage_once_and_one_bundle(tmp_path: Path, recipe: str) -> None:
-    ended = [(process, *process.communicate()) for process in [start(recipe, tmp_path) for _ in range(2)]]
-    assert [process.returncode for process, _, _ in ended] == [0, 0], [stderr for _, _, stderr in ended]
+def finished(stderr: str) -> dict[str, str]:
+    """The stages that a build told of, and what became of them."""
+    events = [json.loads(line) for line in stderr.splitlines() if line.startswith("{")]
+    return {event["stage"]: event["status"] for event in events if event["event"] == "stage_finished"}
+
+
+def resuming_with(stage: str, until: str | None = None) -> dict[str, str]:
+    """What becomes of the stages before ``until`` in a build that finds those before ``stage`` made."""
+    made = {*STAGES[: STAGES.index(stage)], "quantize"}  # it is made with the reference
+    ended = STAGES[: None if until is None else STAGES.index(until)]
+    return {"resolve": "asked", **{each: "cached" if each in made else "ran" for each in ended}}
+
+
+def test_two_builds_at_once_make_each_stage_once_and_one_bundle(twice: tuple[Path, str, list[Ended]]) -> None:
+    home, _, ended = twice
+    assert [code for code, _, _ in ended] == [0, 0], [stderr for _, _, stderr in ended]
     one, other = (statuses(stdout) for _, stdout, _ in ended)
     for stage in STAGES:
         if stage == "quantize":  # the reference it is; whoever waited for that finds both
             continue
         assert sorted((one[stage], other[stage])) == ["cached", "ran"], stage
-    assert len(list_bundles(tmp_path / "bundles")) == 1
-    assert slipstream("verify", home=tmp_path).returncode == 0
+    assert len(list_bundles(home / "bundles")) == 1
+    assert slipstream("verify", home=home).returncode == 0
 
 
 CRAMPED = """
