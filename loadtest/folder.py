@@ -75,6 +75,11 @@ class Folder:
         return self.root / "telemetry.jsonl"
 
     @property
+    def limit(self) -> Path:
+        """What the server's machine can do with its bundle; not there where that is not known."""
+        return self.root / "limit.json"
+
+    @property
     def generator_log(self) -> Path:
         return self.root / "locust.log"
 

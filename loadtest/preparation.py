@@ -89,7 +89,19 @@ def prepare(
         host=host_facts(),
     )
     folder.write_run(run, None if found is None else found.path)
+    _write_limit(folder, url, settings.home, bundle)
     return folder
+
+
+def _write_limit(folder: "Folder", url: str, home: Path, bundle: str) -> None:
+    """Keep what this machine can do with ``bundle``, if that is served on it; measures the machine the first time."""
+    from slipstream.profiling.limit.known import limit_here
+    from slipstream.profiling.telemetry.processes import server_processes
+
+    if bundle and "facade" in server_processes(url).values():  # a tunnel listens here as well, and serves elsewhere
+        limit = limit_here(home, bundle)
+        if limit is not None:
+            limit.write(folder.limit)
 
 
 def asked(url: str) -> Mapping[str, Any] | None:

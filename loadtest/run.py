@@ -25,6 +25,7 @@ from slipstream.loadtest.results.verdict import Result, judge
 from slipstream.loadtest.sample import Sample, read_samples
 from slipstream.loadtest.schedule.plan import Plan
 from slipstream.loadtest.schedule.tokens import ServerTokenizer, TokenizerUnreadable
+from slipstream.profiling.limit.known import Limit
 from slipstream.profiling.telemetry.processes import server_processes
 from slipstream.profiling.telemetry.records import LOAD_GENERATOR
 from slipstream.profiling.telemetry.sampler import Sampler, read_telemetry
@@ -207,7 +208,10 @@ def conclude(folder: Folder) -> Result:
     samples = list(read_samples(folder.samples))
     planned_s = [one.scheduled_s for one in plan.arrivals if one.scheduled_s is not None] if plan.is_open else None
     stopped_s = _stopped_s(moments, samples)
-    result = judge(plan.scenario, samples, planned_s=planned_s, stopped_s=stopped_s, lost_workers=moments.lost_workers)
+    lost, limit = moments.lost_workers, Limit.read(folder.limit)
+    result = judge(
+        plan.scenario, samples, planned_s=planned_s, stopped_s=stopped_s, lost_workers=lost, limit=limit
+    )
     notes = run.notes
     if stopped_s is not None:
         notes = (*notes, f"stopped after {stopped_s:.1f} s: what had run by then is judged")

@@ -48,6 +48,7 @@ def lines(result: "Result", folder: "Folder") -> Iterator[str]:
         yield click.style(f"  warning: {warning}", fg="yellow")
     yield ""
     yield from _table(result.metrics)
+    yield from (one.sentence for one in result.achieved)
     yield ""
     yield f"report   {folder.report}"
     yield f"samples  {folder.samples}"

@@ -12,6 +12,7 @@ from slipstream.loadtest.report.drawing.page import BarFigure, Block, Facts, Not
 from slipstream.loadtest.report.drawing.scales import number, percent
 from slipstream.loadtest.report.headline import TONES, claims, load_in_words, sentence
 from slipstream.loadtest.report.latency import latency_figures
+from slipstream.loadtest.report.limit import limit_blocks
 from slipstream.loadtest.report.machine import telemetry_figures, throughput_figures
 from slipstream.loadtest.report.records import Lead, RateRun, Run
 from slipstream.loadtest.report.stages import stage_blocks
@@ -55,6 +56,7 @@ def render(
         *([Section("rates", "Across rates", rate_figures(scenario, rates))] if len(rates) > 1 else []),
         Section("errors", "Errors", _errors(samples, result)),
         Section("stages", "Slow tail", stage_blocks(columns, result)),
+        *([Section("limit", "Limit", limit)] if (limit := limit_blocks(result)) else []),
         Section("machine", "Machine", telemetry_figures(telemetry, bins, window)),
         Section("checks", "Checks", [_checks(result)]),
         Section("configuration", "Configuration", _configuration(run, scenario, result)),

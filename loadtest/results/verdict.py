@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from slipstream.loadtest.results.achieved import Achieved, achieved
 from slipstream.loadtest.results.checks import Check, check_run
 from slipstream.loadtest.results.columns import Columns
 from slipstream.loadtest.results.metrics import Metrics, measure
@@ -21,6 +22,7 @@ from slipstream.loadtest.results.timeline import Timeline, timeline
 from slipstream.loadtest.results.window import measured_window
 from slipstream.loadtest.sample import Sample
 from slipstream.loadtest.scenario import Scenario
+from slipstream.profiling.limit.known import Limit
 
 RunVerdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "VOID"]
 EXIT_CODES: dict[RunVerdict | None, int] = {"PASS": 0, None: 0, "FAIL": 1, "VOID": 2, "INCONCLUSIVE": 3}
@@ -35,6 +37,7 @@ class Result:
         verdict: of the run; None where the scenario has no SLO, so nothing was claimed.
         confidence: of every test and interval.
         good_share: of the counted requests that met every SLO; None without SLOs or requests.
+        achieved: how far its latencies are from what the server's machine can do; empty where that is not known.
     """
 
     scenario: str
@@ -45,6 +48,7 @@ class Result:
     good_share: float | None
     metrics: Metrics
     timeline: Timeline
+    achieved: tuple[Achieved, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -72,6 +76,8 @@ class Result:
         plain: dict[str, Any] = as_plain(self)
         for slo, found in zip(self.slos, plain["slos"], strict=True):
             found.update(sentence=slo.sentence, warnings=list(slo.warnings))
+        for one, said in zip(self.achieved, plain["achieved"], strict=True):
+            said.update(sentence=one.sentence)
         return {"format": 1, "exit_code": self.exit_code, "warnings": list(self.warnings), **plain}
 
 
@@ -82,6 +88,7 @@ def judge(
     planned_s: Sequence[float] | None = None,
     stopped_s: float | None = None,
     lost_workers: int = 0,
+    limit: Limit | None = None,
 ) -> Result:
     """Everything that the samples of a run say.
 
@@ -90,8 +97,10 @@ def judge(
         planned_s: when each arrival of the plan was due, by its index; None for a closed loop.
         stopped_s: when the run was stopped before its end, in seconds since its start; None: it ended by itself.
         lost_workers: processes of the generator that were gone before the end.
+        limit: of the server's machine with its bundle, where both are known.
     """
-    return judge_columns(scenario, Columns.of(samples, streamed=scenario.stream), planned_s, stopped_s, lost_workers)
+    columns = Columns.of(samples, streamed=scenario.stream)
+    return judge_columns(scenario, columns, planned_s, stopped_s, lost_workers, limit)
 
 
 @np.errstate(invalid="ignore")  # times that are no numbers are what the check of times is for
@@ -101,6 +110,7 @@ def judge_columns(
     planned_s: Sequence[float] | None = None,
     stopped_s: float | None = None,
     lost_workers: int = 0,
+    limit: Limit | None = None,
 ) -> Result:
     """`judge` for samples that are columns already."""
     window = measured_window(scenario, columns, stopped_s)
@@ -108,6 +118,7 @@ def judge_columns(
     slos = tuple(judge_slo(columns, slo, scenario.confidence) for slo in scenario.slos)
     checks = check_run(scenario, columns, window, planned_s, stopped_s, lost_workers)
     counted = int(columns.is_counted.sum())
+    metrics = measure(columns, window, good, scenario.confidence)
     return Result(
         scenario=scenario.name,
         verdict=run_verdict(slos, checks),
@@ -115,8 +126,9 @@ def judge_columns(
         slos=slos,
         checks=checks,
         good_share=float(good[columns.is_counted].mean()) if good is not None and counted else None,
-        metrics=measure(columns, window, good, scenario.confidence),
+        metrics=metrics,
         timeline=timeline(columns),
+        achieved=() if limit is None else achieved(limit, columns, metrics),
     )
 
 
