@@ -1,15 +1,16 @@
 """A server inside a session of Nsight Systems, for one capture."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
 from slipstream.loadtest.comparison.serving import FREE_PORTS, SERVE, ServerFailed, await_ready, end_with_parent
-from slipstream.profiling.nsys.session import Session
+from slipstream.profiling.nsys.session import Session, ended
 from slipstream.settings import Settings
 
 _STOPPED_WITHIN_S = 30.0
@@ -51,20 +52,13 @@ def served_in(
 def _stop(process: "subprocess.Popen[bytes]", session: Session) -> None:
     """End the server as its user would, then the session; no process of theirs is left, and no other is touched."""
     started = _below(process.pid)
-    for one in started:
-        with suppress(psutil.Error):
-            if "slipstream.cli" in one.cmdline():
-                one.send_signal(2)
-                break
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(_STOPPED_WITHIN_S)
-    session.close()
-    for one in started:
-        with suppress(psutil.Error):
-            one.kill()  # psutil knows a process by its start, too: never another one with the number of an old one
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(1)
     if process.poll() is None:
+        process.send_signal(signal.SIGINT)  # nsys passes it on and ends at once
+    ended(started, _STOPPED_WITHIN_S)
+    session.close()
+    try:
+        process.wait(_STOPPED_WITHIN_S)
+    except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
     if process.stdout is not None:

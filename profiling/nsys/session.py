@@ -6,14 +6,20 @@ runs already can be captured only if it was begun with ``nsys launch --session-n
 
 import os
 import re
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from slipstream import InputError
 from slipstream.profiling.nsys.tool import Nsys, NsysFailed
 
 CALL_NS = 10_000
 """Calls of the system's libraries that are shorter are not recorded: they are many, and no wait."""
+
+_AGENT_ENDS_WITHIN_S = 10.0
 
 
 class NoSuchSession(InputError):
@@ -73,6 +79,12 @@ class Session:
         """End the session, and with it whatever of its launcher's processes is left."""
         with suppress(NsysFailed):  # it ended with its last process
             self._nsys.run("shutdown", f"--session={self.name}", "--kill=sigkill", within_s=60)
+        ended(self._agents(), _AGENT_ENDS_WITHIN_S)
+
+    def _agents(self) -> list[psutil.Process]:
+        """What holds the session, parted from who began it; it ends a moment after its session."""
+        words = {"--start-agent", f"--session-name={self.name}"}
+        return [one for one in psutil.process_iter(["cmdline"]) if words <= set(one.info["cmdline"] or ())]
 
     def check(self) -> None:
         """See that somebody launched it.
@@ -99,9 +111,30 @@ def launch_hint(name: str = "slipstream") -> str:
     return f"nsys launch --session-new={name} --trace={','.join(traced())} slipstream serve"
 
 
+def ended(processes: Sequence[psutil.Process], within_s: float) -> None:
+    """Wait until all have ended, and kill what has not by then.
+
+    One whose parent has gone may stay in the system's table although it is dead. psutil knows a process by its start,
+    too, so never another one is killed that got the number of an old one.
+    """
+    deadline = time.monotonic() + within_s
+    while any(map(_runs, processes)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for one in processes:
+        with suppress(psutil.Error):
+            one.kill()
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
 def traced() -> tuple[str, ...]:
     """What nsys records: NVTX ranges and calls of the system's libraries, and CUDA where there is a driver."""
     return ("nvtx", "osrt", "cuda") if Path("/dev/nvidiactl").exists() else ("nvtx", "osrt")
 
 
-__all__ = ["CALL_NS", "NoSuchSession", "Session", "launch_hint", "traced"]
+__all__ = ["CALL_NS", "NoSuchSession", "Session", "ended", "launch_hint", "traced"]
