@@ -70,8 +70,8 @@ def loadtest(
     """Put SCENARIO (a YAML file, or the name of a shipped one) on a server and say whether it holds its SLOs.
 
     The whole schedule is drawn from the seed before the first request; a late answer never delays the next arrival.
-    Ctrl-C stops the load, and what ran is judged. Samples, result (JSON, JUnit, CSV) and an HTML report are kept in a
-    folder below reports/.
+    Ctrl-C or SIGTERM stops the load, and what ran is judged. Samples, result (JSON, JUnit, CSV) and an HTML report are
+    kept in a folder below reports/.
 
     With --find-capacity the rate is searched, from the scenario's on: doubled or halved until one rate holds and one
     does not, then bisected. Each rate runs until the test of every SLO can tell; one that is refuted for certain, or

@@ -56,7 +56,7 @@ Watch = Callable[[State], bool | None]
 
 
 def generate(folder: Folder, url: str, watch: Watch, *, processes: int = 1) -> Moments:
-    """Send the plan of ``folder`` to ``url``; Ctrl-C stops it, and what ran is kept.
+    """Send the plan of ``folder`` to ``url``; Ctrl-C or SIGTERM stops it, and what ran is kept.
 
     Args:
         watch: told about twice a second; where it answers True, the load is stopped.
@@ -67,6 +67,7 @@ def generate(folder: Folder, url: str, watch: Watch, *, processes: int = 1) -> M
         KeyboardInterrupt: it was stopped before there was any load.
     """
     run, tokenizer, _ = folder.read_run()
+    server = server_processes(url)  # looking takes time, and no generator may run before it is known who ends it
     with folder.generator_log.open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             _command(folder, url, tokenizer, processes),
@@ -76,7 +77,7 @@ def generate(folder: Folder, url: str, watch: Watch, *, processes: int = 1) -> M
             start_new_session=True,  # Ctrl-C is for this process, which passes it on
             preexec_fn=_hear_interrupts,
         )
-    watched = {**server_processes(url), process.pid: LOAD_GENERATOR}
+    watched = {**server, process.pid: LOAD_GENERATOR}
     with Sampler(folder.telemetry, watched), _ended_at_last(process), _interrupts_for(process) as interrupts:
         moments: Moments | None = None
         is_stopping = False
@@ -141,8 +142,9 @@ def _hear_interrupts() -> None:
 def _interrupts_for(process: "subprocess.Popen[str]") -> Iterator[Sequence[int]]:
     """The generator gets what is typed here: the first Ctrl-C stops the load, the second it, the third kills it.
 
-    By a handler and no exception, which would end whatever this process is just doing with what it was told. Without
-    effect but in the main thread, where Python handles signals.
+    SIGTERM, with which supervisors and containers end a process, counts as one. By a handler and no exception, which
+    would end whatever this process is just doing with what it was told. Without effect but in the main thread, where
+    Python handles signals.
     """
     given: list[int] = []
 
@@ -153,13 +155,15 @@ def _interrupts_for(process: "subprocess.Popen[str]") -> Iterator[Sequence[int]]
     if threading.current_thread() is not threading.main_thread():
         yield given
         return
-    before = signal.signal(signal.SIGINT, pass_on)
+    before = {kind: signal.signal(kind, pass_on) for kind in _STOPS}
     try:
         yield given
     finally:
-        signal.signal(signal.SIGINT, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 _KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 

@@ -66,10 +66,13 @@ def test_too_few_requests_leave_it_open_with_exit_code_3(tmp_path: Path, mock_ho
     assert "more without a miss would prove it" in out
 
 
-def test_ctrl_c_stops_the_load_and_judges_what_ran(tmp_path: Path, mock_host: str) -> None:
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_stop_the_load_and_judge_what_ran(
+    tmp_path: Path, mock_host: str, kind: signal.Signals
+) -> None:
     with start(tmp_path / "home", proven(tmp_path, duration=60), "--url", mock_host) as process:
         await_samples(tmp_path / "home")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(kind)
         out, err = process.communicate(timeout=30)
     assert process.returncode in (0, 3), out + err
     folder = folder_in(tmp_path / "home")

@@ -1,4 +1,4 @@
-"""A run as the process that watches it sees it: a generator of its own, and Ctrl-C at any moment."""
+"""A run as the process that watches it sees it: a generator of its own, and Ctrl-C or SIGTERM at any moment."""
 
 import os
 import signal
@@ -30,27 +30,34 @@ def generator(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
     monkeypatch.setattr(running, "_command", lambda *_: [sys.executable, "-c", SAY + "".join(lines)])
 
 
-def interrupt_at(*moments: int) -> running.Watch:
-    """Ctrl-C while the run is watched, at the given looks."""
+def interrupt_at(*moments: int, kind: signal.Signals = signal.SIGINT) -> running.Watch:
+    """Ctrl-C, or another signal, while the run is watched, at the given looks."""
     looks: list[State] = []
 
     def watch(state: State) -> None:
         looks.append(state)
         if len(looks) in moments:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), kind)
 
     return watch
 
 
-def test_ctrl_c_while_the_run_is_watched_stops_the_load_and_nothing_else(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_run_is_watched_stops_the_load_and_nothing_else(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, kind: signal.Signals
 ) -> None:
-    before = signal.getsignal(signal.SIGINT)  # Python's own, unless whoever started the tests switched it off
+    def end(*_: object) -> None:
+        raise AssertionError("it would have ended this process")
+
     generator(monkeypatch, STOPPED, BEGUN, "time.sleep(30)")
-    moments = generate(folder, "http://127.0.0.1:1", interrupt_at(1))
+    before = signal.signal(kind, end)
+    try:
+        moments = generate(folder, "http://127.0.0.1:1", interrupt_at(1, kind=kind))
+        assert signal.getsignal(kind) is end
+    finally:
+        signal.signal(kind, before)
     assert (moments.was_stopped, moments.ended_s) == (True, 2.5)
     assert folder.read_run()[2] == moments
-    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_a_load_in_the_background_can_be_interrupted_too(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
