@@ -9,6 +9,9 @@ The scenario decides how much load there is; Locust's number of users and run ti
 Locust as ``POST`` with its time since it was sent, and where it has them its ``TTFT`` and ``TPOT`` stand beside it, so
 Locust's total counts a streamed answer thrice. What was ``cut_off`` by the end of a run is not told. Exact samples are
 written beside Locust's statistics, which are rounded.
+
+What is read and written is said on the command line alone: the web interface shows no option that is a path, and what
+is posted to it changes none.
 """
 
 from typing import Any
@@ -50,7 +53,7 @@ class RequestFailed(Exception):
 def add_options(parser: LocustArgumentParser) -> None:
     """Add the load test's own options to Locust's."""
     for name, text in _OPTIONS.items():
-        parser.add_argument(name, default="", help=text)
+        parser.add_argument(name, default="", include_in_web_ui=False, help=text)
     parser.add_argument(
         "--progress", action="store_true", include_in_web_ui=False, help="say on standard output how far the run is"
     )

@@ -108,7 +108,7 @@ class Master(Role):
         self._run.join(timeout=_STOP_S)
 
     def _begin(self) -> None:
-        options, clients = self.environment.parsed_options, self._runner.clients
+        options, clients = self.options, self._runner.clients
         workers = [client.id for client in clients.ready + clients.running + clients.spawning]
         self.stopped_at, self._failure = None, None
         self._awaited, self._lost, self._ready, self._tallies = set(workers), set(), set(), {}

@@ -7,6 +7,7 @@ Locust's test when all is answered.
 import sys
 import time
 from abc import ABC, abstractmethod
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ class Role(ABC):
 
     def __init__(self, environment: Environment, listen: Listener) -> None:
         self.environment, self._listen = environment, listen
+        # As they were typed: whoever reaches the web interface may change Locust's own, be they shown there or not.
+        self.options = Namespace(**vars(environment.parsed_options))
         self.stopped_at: float | None = None  # of ``time.perf_counter``
         environment.events.test_stopping.add_listener(lambda **_: self.stop())
         environment.events.quitting.add_listener(lambda **_: self.stop())
@@ -124,7 +127,7 @@ class Local(Role):
         environment.events.test_start.add_listener(lambda **_: self._begin())
 
     def _begin(self) -> None:
-        options = self.environment.parsed_options
+        options = self.options
         self.stopped_at = None
         try:
             plan = plan_of(options)

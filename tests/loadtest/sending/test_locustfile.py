@@ -175,10 +175,13 @@ def test_the_web_interface_starts_a_run_and_stays_usable(tmp_path: Path, mock_ho
     options = ["--web-host", "127.0.0.1", "--web-port", port, "--scenario", scenario, "--samples", "samples.jsonl"]
     process = start(tmp_path, *options, "--host", mock_host)
     page = f"http://127.0.0.1:{port}"
+    paths = ("scenario", "plan", "tokenizer", "samples", "answers")
+    posted = {name: str(tmp_path / f"posted-{name}") for name in paths}  # Locust takes what its page does not show, too
     try:
         wait_for(page)
+        shown = httpx.get(page).text
         for _ in range(2):
-            form = {"user_count": "1", "spawn_rate": "1", "host": mock_host, "scenario": str(scenario)}
+            form = {"user_count": "1", "spawn_rate": "1", "host": mock_host, **posted}
             httpx.post(f"{page}/swarm", data=form).raise_for_status()
             wait_for_state(page, "running")
             statistics = wait_for_state(page, "stopped")
@@ -188,6 +191,9 @@ def test_the_web_interface_starts_a_run_and_stays_usable(tmp_path: Path, mock_ho
     planned = plan_in(scenario).arrivals
     named = {(row["method"], row["num_requests"]) for row in statistics["stats"] if row["name"] != "Aggregated"}
     assert named == {(kind, len(planned)) for kind in ("POST", "TTFT", "TPOT")}
+    assert "host" in shown
+    assert not [name for name in paths if f'"{name}"' in shown]
+    assert not list(tmp_path.glob("posted-*"))
     for name in ("samples.jsonl", "samples-2.jsonl"):  # a second run does not write over the first
         assert len(samples_in(tmp_path / name)) == len(planned)
 
