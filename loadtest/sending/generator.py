@@ -23,9 +23,10 @@ from gevent.pool import Group
 
 from slipstream.loadtest.schedule.plan import Plan
 from slipstream.loadtest.sending.client import Client, CutOff, Exchange
+from slipstream.loadtest.sending.reading import outcome_of
 from slipstream.loadtest.sending.recording import Recorder
 
-_AFTER_REFUSED_S = 0.1  # a user without pauses would ask a server that is dead or full as fast as the core can
+_AFTER_FAILED_S = 0.1  # a user without pauses would ask a server that is dead, full or broken as fast as the core can
 
 
 class Generator:
@@ -78,7 +79,14 @@ class Generator:
                 return
             exchange = Exchange(planned, ready, measured=ready - self._start >= scenario.warmup)
             self._ask(exchange)
-            ready = exchange.end + (_AFTER_REFUSED_S if exchange.is_refused else 0.0)
+            ready = exchange.end + (_AFTER_FAILED_S if self._is_failed(exchange) else 0.0)
+
+    def _is_failed(self, exchange: Exchange) -> bool:
+        """Whether it was refused, or came to nothing sooner than a pause lasts: what took longer floods nobody."""
+        if exchange.is_refused:
+            return True
+        is_quick = exchange.end - exchange.sent < _AFTER_FAILED_S  # reading takes time, so only those are read here
+        return is_quick and outcome_of(exchange, is_streamed=self._plan.scenario.stream) not in {"ok", "disconnected"}
 
     def _ask(self, exchange: Exchange) -> None:
         self._recorder.tally.sent += 1

@@ -66,6 +66,12 @@ def read(
     yield sample, answer
 
 
+def outcome_of(exchange: Exchange, *, is_streamed: bool) -> Outcome:
+    """What `read` calls it, read in one go."""
+    found = read(exchange, 0.0, is_streamed=is_streamed, worker=0)
+    return next(result[0].outcome for result in found if result is not None)
+
+
 def _outcome(exchange: Exchange, status: int | None, answer: Answer, is_streamed: bool) -> tuple[Outcome, str]:
     failure = exchange.failure
     if status is not None and status >= 400:
@@ -128,4 +134,4 @@ def _stages_s(response: Response, timing: dict[str, Any] | None) -> dict[str, fl
     return named | (stages_of(timing) if timing is not None else parse_timing(response.header(ASKING) or ""))
 
 
-__all__ = ["read"]
+__all__ = ["outcome_of", "read"]

@@ -18,7 +18,7 @@ from slipstream.loadtest.schedule.tokens import ServerTokenizer
 from slipstream.loadtest.sending.client import Client
 from slipstream.loadtest.sending.generator import Generator
 from slipstream.loadtest.sending.recording import Files, Recorder
-from tests.loadtest.scripted import DONE, answering, event, scripted, streaming
+from tests.loadtest.scripted import DONE, answering, delta, event, scripted, streaming
 
 ROOT = Path(__file__).parents[3]
 
@@ -104,14 +104,31 @@ def test_users_ask_again_when_they_have_their_answer_and_thought(tmp_path: Path,
     assert max(sample.scheduled_s for sample in samples) < 1.3
 
 
-@pytest.mark.parametrize(("status", "outcome"), [("503 Busy", "unavailable"), ("401 Unauthorized", "client_error")])
-def test_users_of_a_server_that_says_no_do_not_ask_as_fast_as_they_can(
-    tmp_path: Path, status: str, outcome: str
+@pytest.mark.parametrize(
+    ("status", "body", "outcome"),
+    [
+        ("503 Busy", b"{}", "unavailable"),
+        ("401 Unauthorized", b"{}", "client_error"),
+        ("200 OK", b"data: {nonsense\n\n", "malformed"),
+        ("200 OK", b"<html>hello</html>", "malformed"),
+        ("200 OK", DONE, "empty"),
+        ("204 No Content", b"", "malformed"),
+    ],
+)
+def test_users_of_a_server_that_says_no_or_nonsense_do_not_ask_as_fast_as_they_can(
+    tmp_path: Path, status: str, body: bytes, outcome: str
 ) -> None:
-    with scripted(answering(status, b"{}", "Retry-After: 1")) as server:
+    with scripted(answering(status, body, "Retry-After: 1")) as server:
         samples = Run(tmp_path, server.host, arrivals={"kind": "closed", "users": 2}).go()
     assert {sample.outcome for sample in samples} == {outcome}
     assert 4 <= len(samples) <= 24
+
+
+def test_users_of_a_quick_server_ask_as_fast_as_it_answers(tmp_path: Path) -> None:
+    with scripted(streaming(event(delta("a")), DONE)) as server:
+        samples = Run(tmp_path, server.host, arrivals={"kind": "closed", "users": 2}).go()
+    assert {sample.outcome for sample in samples} == {"ok"}
+    assert len(samples) > 24
 
 
 def test_users_of_a_dead_server_do_not_ask_as_fast_as_they_can(tmp_path: Path) -> None:
