@@ -144,4 +144,13 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
                 process.wait()
 
 
-__all__ = ["FREE_PORTS", "READY_WITHIN_S", "SERVE", "ServerFailed", "ask_once", "await_ready", "end_with_parent", "served"]
+__all__ = [
+    "FREE_PORTS",
+    "READY_WITHIN_S",
+    "SERVE",
+    "ServerFailed",
+    "ask_once",
+    "await_ready",
+    "end_with_parent",
+    "served",
+]
