@@ -160,14 +160,18 @@ class _Way:
         if start_ns < self._received_ns:
             self._cached.add(stage)
             return
-        start_ns = max(start_ns, self._at)
-        if start_ns > self._at:
-            self.spans.append(Span("queue", self._at, start_ns))
-        if end_ns > start_ns:
-            self.spans.append(Span(stage, start_ns, end_ns))
-            self._at = end_ns
-        else:
-            self._at = start_ns
+        self._append("queue", max(start_ns, self._at))
+        self._append(stage, end_ns)
+
+    def _append(self, stage: Stage, end_ns: int) -> None:
+        """A span from where the way has come to; waits in a row are one."""
+        if end_ns <= self._at:
+            return
+        start_ns = self._at
+        if stage == "queue" and self.spans and self.spans[-1].stage == "queue":
+            start_ns = self.spans.pop().start_ns
+        self.spans.append(Span(stage, start_ns, end_ns))
+        self._at = end_ns
 
     def prepare(self, marks: Before) -> None:
         """Add what came before the engine."""

@@ -103,6 +103,15 @@ class TestSums:
         assert timing.decode_steps == 3
         assert [span[2] for span in timing.spans if span[0] == "decode"] == [10, 10, 10]
 
+    def test_waits_in_a_row_are_one(self, clock: Clock) -> None:
+        clock.at(0)
+        timeline = Timeline("r", asked=True)
+        for start, end, stage in ((1, 2, "queue"), (4, 6, "embed")):
+            clock.at(start)
+            with timeline.ran(stage):  # type: ignore[arg-type]
+                clock.at(end)
+        assert timeline.timing().spans == [("queue", 0, 4), ("embed", 4, 2)]
+
     def test_what_ran_beside_the_engine_adds_nothing(self, clock: Clock) -> None:
         assert answered(clock).timing().beside == {"detokenize": 1 + 1, "stream": 2 + 3}
 

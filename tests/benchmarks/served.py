@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,16 +65,17 @@ _USAGE = re.compile(rb'"usage":\{[^{}]*?\}')
 _CONTENT = re.compile(rb'"content":"[^"]')
 
 
-async def stream_chat(server: Server, body: dict[str, object]) -> Answer:
+async def stream_chat(server: Server, body: dict[str, object], headers: Mapping[str, str] | None = None) -> Answer:
     """One streamed completion. Bytes are kept as they come and read after the end, so timing is all that is done live.
 
     Raises:
         RuntimeError: the answer was not a 200 or carried no usage.
     """
     payload = json.dumps({**body, "stream": True, "stream_options": {"include_usage": True}}).encode()
+    more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: {server.host}:{server.port}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\nConnection: close\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n{more}Connection: close\r\n\r\n"
     )
     reader, writer = await asyncio.open_connection(server.host, server.port)
     sent = time.perf_counter()
@@ -94,14 +95,16 @@ async def stream_chat(server: Server, body: dict[str, object]) -> Answer:
     return Answer(first - sent, end - sent, usage["completion_tokens"], usage["prompt_tokens"])
 
 
-async def closed_loop(server: Server, bodies: list[dict[str, object]], concurrency: int) -> tuple[list[Answer], float]:
+async def closed_loop(
+    server: Server, bodies: list[dict[str, object]], concurrency: int, headers: Mapping[str, str] | None = None
+) -> tuple[list[Answer], float]:
     """All of ``bodies`` with ``concurrency`` in flight; the answers and the wall time in seconds."""
     queue = iter(bodies)
     answers: list[Answer] = []
 
     async def worker() -> None:
         for body in queue:
-            answer = await stream_chat(server, body)
+            answer = await stream_chat(server, body, headers)
             answers.append(answer)
 
     started = time.perf_counter()
