@@ -16,7 +16,6 @@ from slipstream.loadtest.run import conclude
 from slipstream.loadtest.sample import read_samples
 from slipstream.loadtest.scenario import Scenario
 from slipstream.loadtest.schedule.plan import Plan
-from slipstream.loadtest.statistics.binomial import Verdict, decide
 
 Word = Literal["held", "refuted", "open", "void", "unfinished"]
 Ending = Literal["whole", "stopped", "killed"]
@@ -94,7 +93,7 @@ def _word(result: Result, planned: int, begun: Begun, grew: Growth | None, how: 
         return "refuted"
     if not is_whole:
         return "unfinished"
-    verdicts = {dependent_verdict(slo, result.confidence) for slo in result.slos}
+    verdicts = {slo.verdict for slo in result.slos}
     return "refuted" if "FAIL" in verdicts else "held" if verdicts == {"PASS"} else "open"
 
 
@@ -104,24 +103,9 @@ def _refutes_the_whole(slo: SloResult, planned: int, confidence: float) -> bool:
     return enough is not None and slo.misses >= enough
 
 
-def dependent_verdict(slo: SloResult, confidence: float) -> Verdict:
-    """The verdict on as many requests as would say as much if none depended on another.
-
-    Near its capacity a server has a queue, and those that wait in it are late together. Taken as independent, a search
-    would be wrong far too often: see `search`. Where none missed and 95% took at most half of the bound there is no
-    such queue; what makes neighbours alike there is the machine's noise.
-    """
-    if not slo.misses and slo.observed_ms is not None and slo.observed_ms <= slo.slo.bound_ms / 2:
-        return slo.verdict
-    if slo.verdict == "INCONCLUSIVE" or slo.dependence is None or not slo.dependence.is_large:  # else it may be chance
-        return slo.verdict
-    share = slo.dependence.effective / slo.requests
-    return decide(slo.misses * share, slo.requests * share, slo.slo.quantile, confidence)
-
-
 def tried(points: Sequence[Point]) -> list[Tried]:
     """Those that say something."""
     return [Tried(one.rate, one.word) for one in points if one.word in ("held", "refuted", "open")]
 
 
-__all__ = ["Point", "Word", "dependent_verdict", "judge_point", "tried"]
+__all__ = ["Point", "Word", "judge_point", "tried"]

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from slipstream.loadtest.capacity.findings import Point, dependent_verdict, tried
+from slipstream.loadtest.capacity.findings import Point, tried
 from slipstream.loadtest.capacity.search import Bracket
 from slipstream.loadtest.report.drawing.scales import number
 from slipstream.loadtest.results.plain import as_plain
@@ -59,10 +59,9 @@ class Capacity:
         point = self.at(self.bracket.ceiling)
         if point is None:
             return ""
-        confidence = point.result.confidence
-        missed = [slo for slo in point.result.slos if dependent_verdict(slo, confidence) != "PASS"]
+        missed = [slo for slo in point.result.slos if slo.verdict != "PASS"]
         if missed:
-            worst = max(missed, key=lambda slo: _excess(slo, confidence))
+            worst = max(missed, key=_excess)
             return worst.label + (f" ({worst.errors} of its {worst.misses} misses failed)" if worst.errors else "")
         return "the queue, which grew without end" if point.is_saturated else ""
 
@@ -98,10 +97,10 @@ class Capacity:
         }
 
 
-def _excess(slo: SloResult, confidence: float) -> tuple[bool, float]:
+def _excess(slo: SloResult) -> tuple[bool, float]:
     """How far beyond what it allows; a refuted one before an open one."""
     share = slo.misses / slo.requests if slo.requests else 0.0
-    return dependent_verdict(slo, confidence) == "FAIL", share / complement(slo.slo.quantile)
+    return slo.verdict == "FAIL", share / complement(slo.slo.quantile)
 
 
 def _plain(point: Point) -> dict[str, Any]:
@@ -123,8 +122,8 @@ def _plain(point: Point) -> dict[str, Any]:
         "verdict": result.verdict,
         "slos": [
             {
-                "label": slo.label, "verdict": dependent_verdict(slo, result.confidence), "requests": slo.requests,
-                "misses": slo.misses, "independent": slo.dependence.effective if slo.dependence else slo.requests,
+                "label": slo.label, "verdict": slo.verdict, "requests": slo.requests, "misses": slo.misses,
+                "independent": slo.independent,
             }
             for slo in result.slos
         ],

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from slipstream.loadtest.capacity.findings import Point, Word, dependent_verdict
+from slipstream.loadtest.capacity.findings import Point, Word
 from slipstream.loadtest.capacity.outcome import Capacity, CapacityVerdict, per_second
 from slipstream.loadtest.capacity.record import CapacityFolder, Conditions
 from slipstream.loadtest.capacity.terminal import missed
@@ -47,8 +47,7 @@ def _lead(given: Conditions, found: Capacity, shown: Point) -> Lead:
     blocks: list[Block] = [_table(found.points), *_charts(given.scenario, found.points), _search(given, found)]
     below = Note(
         f"From here on: point {shown.begun.number}, {per_second(shown.rate)} ({shown.word}). Every point has a report "
-        f"like this one in its own folder, such as {shown.begun.folder}/report.html; there a verdict takes requests as "
-        "independent, here as many count as would say as much if they were."
+        f"like this one in its own folder, such as {shown.begun.folder}/report.html."
     )
     return Lead(
         title=f"Capacity {given.scenario.name}",
@@ -70,8 +69,7 @@ def _claims(found: Capacity) -> Sequence[Claim]:
 
 
 def _missed(point: Point) -> str:
-    confidence = point.result.confidence
-    parts = [f"{slo.label}: {missed(slo)}, {dependent_verdict(slo, confidence).lower()}" for slo in point.result.slos]
+    parts = [f"{slo.label}: {missed(slo)}, {slo.verdict.lower()}" for slo in point.result.slos]
     if point.is_saturated:
         parts.append("the queue and TTFT grew together")
     return "; ".join(parts)

@@ -35,7 +35,7 @@ def misses_that_refute(requests: int, quantile: float, confidence: float) -> int
     """
     candidates = range(1, requests + 1)
     found = bisect_left(
-        candidates, True, key=lambda misses: decide(misses / ALIKE, requests / ALIKE, quantile, confidence) == "FAIL"
+        candidates, True, key=lambda misses: decide(misses, requests, quantile, confidence, 1 / ALIKE) == "FAIL"
     )
     return candidates[found] if found < len(candidates) else None
 

@@ -16,7 +16,6 @@ _COLOURS: dict[str, str] = {
     "held": "green", "refuted": "red", "open": "yellow", "void": "magenta", "unfinished": "yellow",
     "FOUND": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "VOID": "magenta",
 }  # fmt: skip
-_ALIKE = 0.9  # below it the difference matters
 _HEADS = ("point", "rate/s", "done/s", "requests", "p95 TTFT", "p95 TPOT", "tokens/s", "good/s")
 
 
@@ -78,10 +77,9 @@ def why(point: Point) -> str:
 
 
 def missed(slo: SloResult) -> str:
-    """How many, and how much they say where they depend on each other."""
-    independent = slo.dependence.effective if slo.dependence is not None else slo.requests
-    as_much = f" (as much as {independent:.0f} independent)" if independent < _ALIKE * slo.requests else ""
-    return f"{slo.misses:,} of {slo.requests:,} missed{as_much}"
+    """How many, and as how many independent ones they count where they depend on each other."""
+    counted = f" (alike, count as {slo.independent:,.0f})" if slo.dependence is not None else ""
+    return f"{slo.misses:,} of {slo.requests:,} missed{counted}"
 
 
 def closing(found: Capacity, folder: CapacityFolder) -> Iterator[str]:

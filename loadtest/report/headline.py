@@ -43,7 +43,7 @@ def _measured(result: Result) -> str:
 
 
 def _each(slos: list[SloResult], ending: str = "holds") -> str:
-    parts = [f"{slo.label} {ending} ({_missed(slo)}, {_shares(slo)})" for slo in slos]
+    parts = [f"{slo.label} {ending} ({_missed(slo)}, {_shares(slo)}{_weighed(slo)})" for slo in slos]
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
@@ -59,7 +59,11 @@ def _shares(slo: SloResult) -> str:
 
 
 def _open(slo: SloResult) -> str:
-    return f"{slo.label} is open ({_missed(slo)}), {_settling(slo)}"
+    return f"{slo.label} is open ({_missed(slo)}{_weighed(slo)}), {_settling(slo)}"
+
+
+def _weighed(slo: SloResult) -> str:
+    return f"; {slo.weighed}" if slo.weighed else ""
 
 
 def _settling(slo: SloResult) -> str:
@@ -111,7 +115,7 @@ def _found(slo: SloResult, confidence: float) -> str:
     high = "∞" if slo.upper_ms is None else number(slo.upper_ms)
     return (
         f"{slo.misses:,} of {slo.requests:,} requests missed it ({share}){failed}; {level} observed: {observed}, "
-        f"bounds [{low}, {high}] ms, each at {percent(confidence)}"
+        f"bounds [{low}, {high}] ms, each at {percent(confidence)}{_weighed(slo)}"
     )
 
 

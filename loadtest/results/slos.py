@@ -8,6 +8,8 @@ fewer than 2 chunks).
 What was cut off when it was already beyond the bound is a certain miss all the same. It is not counted either, but a
 claim is only proven where it also would be with these misses: a run that ends while a queue grows cannot pass by
 ending.
+
+Requests that depend on one another count as fewer independent ones: see `weighing`.
 """
 
 from dataclasses import dataclass
@@ -15,12 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from slipstream.loadtest.results.columns import Booleans, Columns
+from slipstream.loadtest.results.weighing import weigh
 from slipstream.loadtest.scenario import Slo
 from slipstream.loadtest.statistics.binomial import Outlook, Verdict, complement, decide, outlook
-from slipstream.loadtest.statistics.dependence import Dependence, dependence, ranks
+from slipstream.loadtest.statistics.dependence import Dependence
 from slipstream.loadtest.statistics.order import Floats, interval_ranks, quantile_rank
-
-_FEWEST_MISSES = 5  # below them, whether misses come together cannot be seen; the latencies have to tell
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,9 @@ class SloResult:
         lower_ms, upper_ms: one-sided bounds of the true quantile, each at the scenario's confidence, so that the
             claim is proven exactly when ``upper_ms`` is within the bound and refuted when ``lower_ms`` is above it
             (but for ``certain_misses``); None: too few requests, or a failed one.
-        outlook: what would settle an open verdict; None for a settled one.
-        dependence: of neighbouring requests; None where too few or all alike.
-        independent_verdict: what as many requests as `Dependence.effective` would conclude, where dependence is large;
-            else None. A warning and no verdict: the effective number is itself an estimate.
+        outlook: what would settle an open verdict, in real requests; None for a settled one.
+        dependence: why the verdict and both bounds count the requests as `Dependence.effective` independent ones; None
+            where they count as they are.
     """
 
     slo: Slo
@@ -55,17 +55,29 @@ class SloResult:
     upper_ms: float | None
     outlook: Outlook | None
     dependence: Dependence | None
-    independent_verdict: Verdict | None
+
+    @property
+    def independent(self) -> float:
+        """How many independent requests the verdict rests on."""
+        return self.requests if self.dependence is None else self.dependence.effective
+
+    @property
+    def weighed(self) -> str:
+        """Why they are fewer than were counted, in words; empty where they are not."""
+        if self.dependence is None:
+            return ""
+        return (
+            f"neighbours are alike, as in a queue (autocorrelation {self.dependence.lag_1:.2f}), so the "
+            f"{self.requests:,} count as {self.independent:,.0f} independent ones"
+        )
 
     @property
     def sentence(self) -> str:
-        """The verdict in words, with what an open one needs."""
-        found = f"{self.misses} of {self.requests} requests missed {self.label}"
-        if self.verdict == "PASS":
-            return f"{found}: proven"
-        if self.verdict == "FAIL":
-            return f"{found}: refuted"
-        return f"{found}: open; {self._needed}"
+        """The verdict in words, with what it rests on and what an open one needs."""
+        words = {"PASS": "proven", "FAIL": "refuted", "INCONCLUSIVE": "open"}
+        found = f"{self.misses} of {self.requests} requests missed {self.label}: {words[self.verdict]}"
+        needed = self._needed if self.verdict == "INCONCLUSIVE" else ""
+        return "; ".join(part for part in (found, self.weighed, needed) if part)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -75,12 +87,6 @@ class SloResult:
             found.append(f"{self.certain_misses} requests were beyond the bound when the run's end cut them off")
         if self.undefined:
             found.append(f"{self.undefined} answers have no {self.slo.metric.upper()} and are not counted")
-        if self.dependence is not None and self.dependence.is_large:
-            found.append(
-                f"neighbouring requests are alike (autocorrelation {self.dependence.lag_1:.2f}): {self.requests} of "
-                f"them say as much as about {self.dependence.effective:.0f} independent ones, which would conclude "
-                f"{self.independent_verdict}"
-            )
         return tuple(found)
 
     @property
@@ -126,13 +132,12 @@ def judge_slo(columns: Columns, slo: Slo, confidence: float) -> SloResult:
     values = np.where(np.isnan(values), np.inf, values)
     requests, misses = int(rows.sum()), int((~met[rows]).sum())
     certain = _certain_misses(columns, slo)
-    verdict = decide(misses, requests, slo.quantile, confidence)
-    counted_only = verdict
-    if verdict == "PASS" and decide(misses + certain, requests + certain, slo.quantile, confidence) != "PASS":
+    dependence = weigh(values, slo.bound_ms, slo.quantile, certain)
+    worth = dependence.effective / requests if dependence else 1.0
+    verdict = counted_only = decide(misses, requests, slo.quantile, confidence, worth)
+    if verdict == "PASS" and decide(misses + certain, requests + certain, slo.quantile, confidence, worth) != "PASS":
         verdict = "INCONCLUSIVE"
-    observed, lower, upper = _bounds(np.sort(values), slo.quantile, confidence)
-    alike = _dependence(values, ~met[rows])
-    thinned = alike.effective / requests if alike and alike.is_large else None
+    observed, lower, upper = _bounds(np.sort(values), slo.quantile, confidence, worth)
     return SloResult(
         slo=slo,
         label=slo.label,
@@ -145,9 +150,8 @@ def judge_slo(columns: Columns, slo: Slo, confidence: float) -> SloResult:
         observed_ms=observed,
         lower_ms=lower,
         upper_ms=upper,
-        outlook=outlook(misses, requests, slo.quantile, confidence) if counted_only == "INCONCLUSIVE" else None,
-        dependence=alike,
-        independent_verdict=decide(misses * thinned, requests * thinned, slo.quantile, confidence) if thinned else None,
+        outlook=outlook(misses, requests, slo.quantile, confidence, worth) if counted_only == "INCONCLUSIVE" else None,
+        dependence=dependence,
     )
 
 
@@ -165,24 +169,19 @@ def _certain_misses(columns: Columns, slo: Slo) -> int:
     return int((columns.is_cut_off & beyond).sum())
 
 
-def _bounds(ordered: Floats, quantile: float, confidence: float) -> tuple[float | None, float | None, float | None]:
+def _bounds(
+    ordered: Floats, quantile: float, confidence: float, worth: float
+) -> tuple[float | None, float | None, float | None]:
     """The quantile of ``ordered`` [n] and its one-sided bounds."""
     count = len(ordered)
     if not count:
         return None, None, None
-    lower, upper = interval_ranks(count, quantile, complement(confidence))
+    lower, upper = interval_ranks(count, quantile, complement(confidence), worth)
     picked = [
         None if rank is None else float(ordered[rank - 1]) for rank in (quantile_rank(count, quantile), lower, upper)
     ]
     observed, low, high = (value if value is not None and np.isfinite(value) else None for value in picked)
     return observed, low, high
-
-
-def _dependence(values: Floats, missed: Booleans) -> Dependence | None:
-    """Of the misses where there are enough on both sides, else of the latencies [n]; both as they were due."""
-    if min(missed.sum(), (~missed).sum()) >= _FEWEST_MISSES:
-        return dependence(missed.astype(np.float64))
-    return dependence(ranks(values))
 
 
 __all__ = ["SloResult", "good_requests", "judge_slo", "within"]

@@ -75,7 +75,7 @@ class Result:
         """For ``result.json``: only JSON's types; what is not finite is None."""
         plain: dict[str, Any] = as_plain(self)
         for slo, found in zip(self.slos, plain["slos"], strict=True):
-            found.update(sentence=slo.sentence, warnings=list(slo.warnings))
+            found.update(independent=slo.independent, sentence=slo.sentence, warnings=list(slo.warnings))
         for one, said in zip(self.achieved, plain["achieved"], strict=True):
             said.update(sentence=one.sentence)
         return {"format": 1, "exit_code": self.exit_code, "warnings": list(self.warnings), **plain}

@@ -44,33 +44,34 @@ def at_least(misses: float, requests: float, rate: float) -> float:
     return 1.0 if misses <= 0 else float(betainc(misses, requests - misses + 1, rate))
 
 
-def decide(misses: float, requests: float, quantile: float, confidence: float) -> Verdict:
+def decide(misses: float, requests: float, quantile: float, confidence: float, worth: float = 1.0) -> Verdict:
     """Whether it is proven that the share ``quantile`` of all requests is within its bound.
 
     Args:
-        misses: 0..``requests``; need not be whole (`statistics.dependence` thins both).
+        misses: 0..``requests``; need not be whole.
         requests: how many were counted; 0 decides nothing.
         quantile: the claimed share, between 0 and 1.
         confidence: 1 - alpha of each of the two tests.
+        worth: each request says as much as this share of an independent one, above 0 and at most 1.
     """
     rate, alpha = complement(quantile), complement(confidence) * _ROUNDING
     if requests <= 0:
         return "INCONCLUSIVE"
-    proven = at_most(misses, requests, rate) <= alpha
-    refuted = at_least(misses, requests, rate) <= alpha
+    proven = at_most(misses * worth, requests * worth, rate) <= alpha
+    refuted = at_least(misses * worth, requests * worth, rate) <= alpha
     if proven and refuted:  # only below a confidence of about a half: say what was seen
         return "PASS" if misses <= rate * requests else "FAIL"
     return "PASS" if proven else "FAIL" if refuted else "INCONCLUSIVE"
 
 
-def requests_to_prove(misses: int, quantile: float, confidence: float) -> int | None:
+def requests_to_prove(misses: int, quantile: float, confidence: float, worth: float = 1.0) -> int | None:
     """The least number of requests that proves the claim with ``misses`` among them; None above `MOST_REQUESTS`.
 
-    At 95% and a confidence of 95%: 59 without a miss, 93 with one, 208 with five.
+    At 95% and a confidence of 95%: 59 without a miss, 93 with one, 208 with five. ``worth`` as in `decide`.
     """
     rate, alpha = complement(quantile), complement(confidence) * _ROUNDING
     candidates = range(misses + 1, MOST_REQUESTS + 1)
-    found = bisect_left(candidates, True, key=lambda requests: at_most(misses, requests, rate) <= alpha)
+    found = bisect_left(candidates, True, key=lambda count: at_most(misses * worth, count * worth, rate) <= alpha)
     return candidates[found] if found < len(candidates) else None
 
 
@@ -90,9 +91,9 @@ class Outlook:
     towards: Verdict
 
 
-def outlook(misses: int, requests: int, quantile: float, confidence: float) -> Outlook:
-    """How many more requests would settle what `decide` left open."""
-    least = requests_to_prove(misses, quantile, confidence)
+def outlook(misses: int, requests: int, quantile: float, confidence: float, worth: float = 1.0) -> Outlook:
+    """How many more requests would settle what `decide` left open, if they are worth as much as those before."""
+    least = requests_to_prove(misses, quantile, confidence, worth)
     without = None if least is None else max(least - requests, 0)
     if not misses:
         return Outlook(without, without, "PASS")
@@ -102,7 +103,7 @@ def outlook(misses: int, requests: int, quantile: float, confidence: float) -> O
         return Outlook(without, None, "INCONCLUSIVE")
     tail = at_most if seen < rate else at_least
     candidates = range(requests, MOST_REQUESTS + 1)
-    found = bisect_left(candidates, True, key=lambda count: tail(seen * count, count, rate) <= alpha)
+    found = bisect_left(candidates, True, key=lambda count: tail(seen * count * worth, count * worth, rate) <= alpha)
     if found == len(candidates):
         return Outlook(without, None, "INCONCLUSIVE")
     return Outlook(without, candidates[found] - requests, "PASS" if seen < rate else "FAIL")

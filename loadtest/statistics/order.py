@@ -30,10 +30,15 @@ def quantile_rank(count: int, level: float) -> int:
     return max(1, ceil(level * count - _ROUNDING))
 
 
-def interval_ranks(count: int, level: float, tail: float) -> tuple[int | None, int | None]:
-    """1-based ranks of a lower and an upper bound of the ``level`` quantile, each wrong with at most ``tail``."""
-    below = bisect_left(range(count), True, key=lambda hits: at_most(hits, count, level) > tail)
-    above = bisect_left(range(1, count + 1), True, key=lambda hits: at_least(hits, count, level) <= tail) + 1
+def interval_ranks(count: int, level: float, tail: float, worth: float = 1.0) -> tuple[int | None, int | None]:
+    """1-based ranks of a lower and an upper bound of the ``level`` quantile, each wrong with at most ``tail``.
+
+    Args:
+        worth: each value says as much as this share of an independent one.
+    """
+    known = count * worth
+    below = bisect_left(range(count), True, key=lambda hits: at_most(hits * worth, known, level) > tail)
+    above = bisect_left(range(1, count + 1), True, key=lambda hits: at_least(hits * worth, known, level) <= tail) + 1
     return below or None, above if above <= count else None
 
 

@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from slipstream.loadtest.capacity.findings import dependent_verdict, tried
+from slipstream.loadtest.capacity.findings import tried
 from slipstream.loadtest.capacity.record import Begun
 from slipstream.loadtest.capacity.search import Tried
-from slipstream.loadtest.results.columns import Columns
-from slipstream.loadtest.results.slos import judge_slo
 from tests.loadtest.capacity.queueing import served
 from tests.loadtest.capacity.recorded import PLANNED, judged, requests
-from tests.loadtest.simulated import request, scenario
+from tests.loadtest.simulated import scenario
 
 
 @pytest.mark.parametrize(("misses", "word"), [(0, "held"), (5, "held"), (6, "open"), (16, "open"), (17, "refuted")])
@@ -32,7 +30,7 @@ def test_a_point_that_was_stopped_is_refuted_by_the_misses_that_refute_all_of_it
     """23 misses in 24 requests are a FAIL of those; of the 208 that were planned they need not be."""
     assert judged(tmp_path, requests(misses=24, together=True), stopped_s=9.5).word == "refuted"
     point = judged(tmp_path, requests(misses=23, together=True), stopped_s=9.5)
-    assert (point.result.verdict, point.word) == ("FAIL", "unfinished")
+    assert (point.result.slos[0].misses, point.word) == (23, "unfinished")
 
 
 @pytest.mark.parametrize("was_killed", [False, True])
@@ -66,16 +64,3 @@ def test_a_generator_that_was_late_says_nothing(tmp_path: Path) -> None:
 
 def test_the_rate_at_which_requests_were_due_is_told(tmp_path: Path) -> None:
     assert judged(tmp_path, requests(rate=4.0)).offered_per_s == pytest.approx(4.0, rel=0.01)
-
-
-def test_noise_far_below_the_bound_is_no_queue() -> None:
-    """Latencies that drift between 20 and 40 ms say nothing of who would wait longer than 500."""
-    drifting = [0.02 + 0.02 * ((number // 15) % 2) for number in range(208)]
-    samples = [request(number, 5 + number / 10, ttft=ttft) for number, ttft in enumerate(drifting)]
-    slo = judge_slo(Columns.of(samples), scenario().slos[0], 0.95)
-    assert slo.dependence is not None
-    assert slo.dependence.is_large
-    assert slo.dependence.effective < 40
-    assert dependent_verdict(slo, 0.95) == "PASS"
-    waves = [request(number, 5 + number / 10, ttft=0.2 + ttft * 6) for number, ttft in enumerate(drifting)]
-    assert dependent_verdict(judge_slo(Columns.of(waves), scenario().slos[0], 0.95), 0.95) == "INCONCLUSIVE"

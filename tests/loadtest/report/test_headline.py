@@ -42,6 +42,17 @@ def test_an_open_one_says_how_many_more_requests_would_settle_it(requests: int, 
     assert needed in found
 
 
+def test_why_requests_count_as_fewer_is_said_in_the_sentence_and_in_the_claim() -> None:
+    """Every fourth second of ten requests is late altogether."""
+    samples = steady([0.9 if n // 10 % 8 == 7 else 0.2 for n in range(650)])
+    result = judged(samples)
+    (slo,) = result.slos
+    counted = f"so the 600 count as {slo.independent:.0f} independent ones"
+    assert slo.independent < 150
+    assert counted in sentence(scenario(), result)
+    assert counted in claims(result)[0].text
+
+
 def test_a_void_run_says_why_and_no_claim_keeps_its_verdict() -> None:
     result = judged(run(30, lag=0.05))
     assert "says nothing about the server: p99 of sent - scheduled is 50 ms" in sentence(scenario(), result)

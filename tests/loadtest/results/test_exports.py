@@ -38,6 +38,16 @@ def test_json_is_read_back_as_it_was() -> None:
     assert json.loads(to_json(found)) == found.as_dict()
 
 
+def test_json_and_junit_say_as_how_many_independent_requests_they_count() -> None:
+    samples = steady([0.9 if n // 10 % 8 == 7 else 0.2 for n in range(650)])
+    found = judge(scenario(), samples, planned_s=planned(samples))
+    (slo,) = json.loads(to_json(found))["slos"]
+    assert slo["independent"] == slo["dependence"]["effective"] < slo["requests"] == 600
+    assert f"so the 600 count as {slo['independent']:.0f} independent ones" in slo["sentence"]
+    assert slo["sentence"] in (cases(found)["p95 TTFT ≤ 500 ms (scheduled)"].findtext("system-out") or "")
+    assert json.loads(to_json(result()))["slos"][0]["independent"] == 600
+
+
 # --- JUnit ------------------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from slipstream.loadtest.results.columns import Columns
 from slipstream.loadtest.results.slos import SloResult, good_requests, judge_slo
 from slipstream.loadtest.sample import NOT_COUNTED, OUTCOMES, Outcome, Sample
 from slipstream.loadtest.scenario import Slo
+from slipstream.loadtest.statistics.binomial import decide
 from tests.loadtest.simulated import failed, request
 
 TTFT = Slo(metric="ttft", bound_ms=500)
@@ -92,10 +93,10 @@ def test_one_long_gap_misses_an_itl_that_its_mean_meets() -> None:
 
 @pytest.mark.parametrize(("misses", "requests"), [(0, 59), (1, 93), (5, 208)])
 def test_a_claim_is_proven_with_just_enough_requests(misses: int, requests: int) -> None:
-    slow = [request(index, ttft=0.9) for index in range(misses)]
-    fine = [request(index) for index in range(misses, requests)]
-    assert judged(slow + fine).verdict == "PASS"
-    found = judged(slow + fine[:-1])
+    late = {40 * place for place in range(misses)}
+    samples = [request(index, ttft=0.9 if index in late else 0.2) for index in range(requests)]
+    assert judged(samples).verdict == "PASS"
+    found = judged(samples[:-1])
     assert found.verdict == "INCONCLUSIVE"
     assert "1 more without a miss would prove it" in found.sentence
 
@@ -106,7 +107,7 @@ def test_an_open_verdict_at_the_claimed_rate_says_that_more_cannot_settle_it() -
 
 
 def test_an_open_verdict_with_many_misses_expects_a_refutation() -> None:
-    found = judged([request(index, ttft=0.9 if index < 4 else 0.2) for index in range(60)])
+    found = judged([request(index, ttft=0.9 if index % 15 == 0 else 0.2) for index in range(60)])
     assert "expect refutation after about 488 more" in found.sentence
 
 
@@ -135,6 +136,16 @@ def test_a_run_that_ends_while_its_queue_grows_does_not_pass_by_ending() -> None
     assert found.warnings
 
 
+def test_certain_misses_only_weaken_what_depends_on_one_another() -> None:
+    """A drift far below the bound says nothing where there is no queue; a certain miss says that there is one."""
+    drifting = [request(n, 10 + n / 10, ttft=0.02 + 0.01 * (n // 15 % 2)) for n in range(200)]
+    cut = request(200, 30.0, outcome="cut_off", chunk_s=[], end_s=31.0)
+    assert judged(drifting).verdict == "PASS"
+    assert judged([*drifting, cut]).verdict == "INCONCLUSIVE"
+    late = [request(n, 10 + n / 10, ttft=0.9 if n < 150 else 0.2) for n in range(200)]
+    assert judged(late).verdict == judged([*late, cut]).verdict == "FAIL"
+
+
 @pytest.mark.parametrize("metric", ["ttft", "e2e", "itl", "tpot"])
 def test_what_was_cut_off_in_time_costs_nothing(metric: str) -> None:
     early = [request(60 + n, 20, outcome="cut_off", chunk_s=[20.1], end_s=20.2) for n in range(10)]
@@ -142,24 +153,66 @@ def test_what_was_cut_off_in_time_costs_nothing(metric: str) -> None:
     assert (found.verdict, found.certain_misses) == ("PASS", 0)
 
 
-def test_requests_of_one_queue_are_warned_about_beside_the_verdict() -> None:
-    """Ten stalls of 20 requests each are ten observations."""
-    samples = [request(n, 10 + n / 10, ttft=0.9 if n % 400 < 12 else 0.2) for n in range(4_000)]
-    found = judged(samples)
-    assert found.verdict == "PASS"
+# --- requests that depend on one another ------------------------------------------------------------------------------
+
+
+def stalls(count: int, every: int, late: int, ttft: float = 0.2) -> list[Sample]:
+    """Of every ``every`` requests the first ``late`` wait for the same thing."""
+    return [request(n, 10 + n / 10, ttft=0.9 if n % every < late else ttft) for n in range(count)]
+
+
+def test_ten_stalls_of_twelve_requests_are_ten_observations() -> None:
+    found = judged(stalls(4_000, 400, 12))
+    assert decide(found.misses, found.requests, 0.95, 0.95) == "PASS"
+    assert found.verdict == "INCONCLUSIVE"
     assert found.dependence is not None
     assert found.dependence.lag_1 > 0.8
-    assert found.dependence.effective < 1_000
-    assert found.independent_verdict == "INCONCLUSIVE"
-    assert any("which would conclude INCONCLUSIVE" in warning for warning in found.warnings)
+    assert 10 <= found.independent < 600
+    assert f"so the 4,000 count as {found.independent:.0f} independent ones; " in found.sentence
 
 
-def test_as_many_misses_here_and_there_are_not() -> None:
+def test_a_refutation_has_to_hold_on_independent_requests_too() -> None:
+    found = judged(stalls(400, 100, 10))
+    assert decide(found.misses, found.requests, 0.95, 0.95) == "FAIL"
+    assert found.verdict == "INCONCLUSIVE"
+    assert judged(stalls(4_000, 100, 30)).verdict == "FAIL"
+
+
+def test_what_would_settle_it_is_told_in_real_requests() -> None:
+    found = judged(stalls(4_000, 400, 12))
+    assert found.outlook is not None
+    assert found.outlook.at_this_rate is not None
+    worth, total = found.independent / 4_000, 4_000 + found.outlook.at_this_rate
+    assert decide(0.03 * total, total, 0.95, 0.95, worth) == found.outlook.towards == "PASS"
+    assert decide(0.03 * (total - 1), total - 1, 0.95, 0.95, worth) == "INCONCLUSIVE"
+    assert judged(stalls(2 * total, 400, 12)).verdict == "PASS"
+
+
+def test_as_many_misses_here_and_there_count_as_they_are() -> None:
     late = set(np.random.default_rng(1).choice(4_000, 120, replace=False).tolist())
     found = judged([request(n, 10 + n / 10, ttft=0.9 if n in late else 0.2) for n in range(4_000)])
+    assert (found.verdict, found.dependence, found.independent) == ("PASS", None, 4_000)
+    assert (found.weighed, found.warnings) == ("", ())
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 19, 20, 59])
+def test_few_requests_all_alike_count_as_they_are(count: int) -> None:
+    found = judged(many(count))
+    assert (found.dependence, found.independent) == (None, count)
+    assert found.verdict == ("PASS" if count == 59 else "INCONCLUSIVE")
+
+
+@pytest.mark.parametrize("count", [2, 30, 500])
+def test_requests_that_all_failed_refute_it_however_alike(count: int) -> None:
+    assert judged([failed(n, 10 + n / 10) for n in range(count)]).verdict == "FAIL"
+    slower = [request(n, 10 + n / 10, ttft=1 + n) for n in range(count)]
+    assert judged(slower).verdict == "FAIL"
+
+
+def test_one_stall_in_few_requests_leaves_it_open() -> None:
+    found = judged(stalls(100, 100, 1))
     assert found.verdict == "PASS"
-    assert found.independent_verdict is None
-    assert found.warnings == ()
+    assert judged(stalls(100, 100, 3)).verdict == "INCONCLUSIVE"
 
 
 # --- all SLOs together ------------------------------------------------------------------------------------------------

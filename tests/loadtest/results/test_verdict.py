@@ -12,7 +12,9 @@ from tests.loadtest.simulated import TTFT_BOUND, failed, planned, request, scena
 
 
 def run(misses: int = 0, **changes: object) -> list[Sample]:
-    return steady([0.9 if 60 <= n < 60 + misses else 0.2 for n in range(650)], **changes)
+    """The misses are spread evenly."""
+    late = set(np.linspace(60, 640, misses).astype(int).tolist())
+    return steady([0.9 if n in late else 0.2 for n in range(650)], **changes)
 
 
 def judged(samples: list[Sample], **changes: object) -> Result:

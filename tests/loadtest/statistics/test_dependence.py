@@ -32,6 +32,19 @@ def test_the_effective_number_of_an_autoregression_is_known(correlation: float) 
     assert found.effective == pytest.approx(20_000 * (1 - correlation) / (1 + correlation), rel=0.2)
 
 
+def test_of_a_short_run_it_is_rather_too_small_than_too_large() -> None:
+    found = [dependence(waves(150, 0.8, seed)) for seed in range(200)]
+    true = 150 * (1 - 0.8) / (1 + 0.8)
+    assert np.mean([one is not None and one.effective <= true for one in found]) >= 0.7
+
+
+@pytest.mark.parametrize("count", [FEWEST, 150])
+def test_a_run_that_only_rises_says_as_much_as_one_value_at_least(count: int) -> None:
+    found = dependence(np.arange(float(count)))
+    assert found is not None
+    assert 1 <= found.effective < 4
+
+
 def test_independent_values_are_rarely_called_dependent() -> None:
     rng = np.random.default_rng(2)
     found = [dependence(rng.exponential(size=200)) for _ in range(500)]
@@ -50,7 +63,7 @@ def test_values_that_take_turns_are_not_worth_more_than_their_number() -> None:
 @given(st.lists(st.floats(-1e6, 1e6), min_size=FEWEST, max_size=200))
 def test_the_effective_number_lies_between_none_and_all(values: list[float]) -> None:
     found = dependence(np.array(values))
-    assert found is None or (0 < found.effective <= len(values) and -1 <= found.lag_1 <= 1)
+    assert found is None or (1 <= found.effective <= len(values) and -1 <= found.lag_1 <= 1)
 
 
 def test_one_extreme_latency_does_not_hide_the_waves() -> None:
