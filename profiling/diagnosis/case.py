@@ -128,13 +128,21 @@ class Case:
         return Steps(columns[:, 0], columns[:, 1], columns[:, 2].astype(np.int64))
 
     @cached_property
+    def busy_s(self) -> tuple[float, float]:
+        """From when to when requests of the timeline were in flight."""
+        starts = [at for _, at, _ in self.placed]
+        ends = [at + (timing.end_to_end_ms or 0.0) / 1e3 for _, at, timing in self.placed]
+        return (min(starts), max(ends)) if starts else (0.0, 0.0)
+
+    @cached_property
     def looks(self) -> tuple[Telemetry, ...]:
-        """At the machine while requests were in flight; the first knows nothing of the time before it."""
-        if not self.placed:
-            return ()
-        start = min(at for _, at, _ in self.placed)
-        end = max(at + (timing.end_to_end_ms or 0.0) / 1e3 for _, at, timing in self.placed)
-        return tuple(look for look in self.telemetry if start <= look.t_s <= end)
+        """At the machine while requests were in flight."""
+        return tuple(look for look in self.telemetry if self.busy_s[0] <= look.t_s <= self.busy_s[1])
+
+    @cached_property
+    def gauges(self) -> tuple[EngineLook, ...]:
+        """Of the engine while requests were in flight."""
+        return tuple(look for look in self.engine if self.busy_s[0] <= look.t_s <= self.busy_s[1])
 
     def machine(self, name: str) -> Floats:
         """One quantity of the looks [n], those that tell it."""

@@ -182,9 +182,9 @@ def machine_rows(case: Case) -> list[tuple[str, str]]:
     gpus = [gpu.busy_share for look in case.looks for gpu in look.gpus if gpu.busy_share is not None]
     if gpus:
         rows.append(("GPU", f"busy {fmean(gpus):.0%} of the time"))
-    if case.engine:
-        active, waiting = (fmean(getattr(look, name) for look in case.engine) for name in ("active", "waiting"))
-        full = max(look.cache_usage_ratio for look in case.engine)
+    if case.gauges:
+        active, waiting = (fmean(getattr(look, name) for look in case.gauges) for name in ("active", "waiting"))
+        full = max(look.cache_usage_ratio for look in case.gauges)
         told = f"{active:.1f} generations running and {waiting:.1f} waiting, KV cache {full:.0%} full at most"
         rows.append(("engine", told))
     return rows

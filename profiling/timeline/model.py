@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from slipstream.loadtest.report.stages import REST
+from slipstream.profiling.spans import STAGES
 
 _LEAST_GAP_MS = 0.05  # between two spans: reading a clock and calling the next stage
 
@@ -171,10 +172,10 @@ class Timeline:
 
     @cached_property
     def stages(self) -> tuple[str, ...]:
-        """Every stage that any request went through, in the server's order."""
-        fullest = max(self.timings, key=lambda timing: len(timing.stages), default=None)
-        first = [fullest] if fullest else []
-        return tuple(dict.fromkeys(stage for timing in [*first, *self.timings] for stage in timing.stages))
+        """Every stage that any request went through: ours in their order, others as the server orders them."""
+        told = dict.fromkeys(stage for timing in self.timings for stage in timing.stages)
+        known: tuple[str, ...] = STAGES
+        return tuple(sorted(told, key=lambda stage: known.index(stage) if stage in known else len(known)))
 
     @cached_property
     def timings(self) -> tuple[Timing, ...]:

@@ -11,9 +11,9 @@ _OWNS = 0.3  # of the time until the first token, in the slow tail
 
 def check(case: Case) -> Finding | None:
     """Needs the engine's gauges."""
-    full = [look for look in case.engine if look.cache_usage_ratio >= _FULL]
+    full = [look for look in case.gauges if look.cache_usage_ratio >= _FULL]
     first = case.until_first
-    if first is None or len(full) < max(_LEAST_LOOKS, _OFTEN * len(case.engine)):
+    if first is None or len(full) < max(_LEAST_LOOKS, _OFTEN * len(case.gauges)):
         return None
     waiting = sum(look.waiting for look in full) / len(full)
     if waiting < 1 or first.tail.share("queue") < _OWNS:
@@ -22,8 +22,8 @@ def check(case: Case) -> Finding | None:
         rule="kv_cache",
         cause="The KV cache is full, so requests queue for a place in it before their first token.",
         evidence=(
-            f"cache at least {_FULL:.0%} full in {len(full)} of {len(case.engine)} looks",
-            f"{waiting:.1f} generations waiting then, {max(look.waiting for look in case.engine):.0f} at most",
+            f"cache at least {_FULL:.0%} full in {len(full)} of {len(case.gauges)} looks",
+            f"{waiting:.1f} generations waiting then, {max(look.waiting for look in case.gauges):.0f} at most",
             (
                 f"queue is {first.tail.share('queue'):.0%} of the TTFT of the slowest 5% "
                 f"({first.tail.stages['queue']:.0f} ms, {first.every.stages['queue']:.0f} ms of all requests)"

@@ -11,9 +11,9 @@ _OWNS = 0.3
 
 def check(case: Case) -> Finding | None:
     """Needs the engine's gauges."""
-    waiting = [look for look in case.engine if look.waiting >= 1]
+    waiting = [look for look in case.gauges if look.waiting >= 1]
     first = case.until_first
-    if first is None or len(waiting) < max(_LEAST_LOOKS, _OFTEN * len(case.engine)):
+    if first is None or len(waiting) < max(_LEAST_LOOKS, _OFTEN * len(case.gauges)):
         return None
     fullest = max(look.cache_usage_ratio for look in waiting)
     if fullest > _ROOM or first.tail.share("queue") < _OWNS:
@@ -23,7 +23,7 @@ def check(case: Case) -> Finding | None:
         rule="slots",
         cause="More is asked than the engine's slots get through, so requests queue for a slot.",
         evidence=(
-            f"generations were waiting in {len(waiting)} of {len(case.engine)} looks, {mean:.1f} of them on average",
+            f"generations were waiting in {len(waiting)} of {len(case.gauges)} looks, {mean:.1f} of them on average",
             f"{max(look.active for look in waiting):.0f} ran then, and the KV cache was {fullest:.0%} full at most",
             (
                 f"queue is {first.tail.share('queue'):.0%} of the TTFT of the slowest 5% "

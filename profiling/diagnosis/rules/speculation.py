@@ -11,9 +11,9 @@ _LEAST_PROPOSED = 200
 
 def check(case: Case) -> Finding | None:
     """Needs the engine's counters."""
-    if len(case.engine) < 2:
+    if len(case.gauges) < 2:
         return None
-    first, last = case.engine[0], case.engine[-1]
+    first, last = case.gauges[0], case.gauges[-1]
     proposed, accepted = last.proposed - first.proposed, last.accepted - first.accepted
     if proposed < _LEAST_PROPOSED or accepted / proposed >= _POOR:
         return None

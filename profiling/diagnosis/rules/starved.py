@@ -19,8 +19,8 @@ def check(case: Case) -> Finding | None:
     looks, used = case.looks, case.processes()
     if len(looks) < _LEAST_LOOKS or any(look.gpus for look in looks) or _ENGINE not in used or not case.cores:
         return None
-    working = [look for look in case.engine if look.active >= 1]
-    if not case.engine or len(working) < _WORKING * len(case.engine) or not _owns(case):
+    working = [look for look in case.gauges if look.active >= 1]
+    if not case.gauges or len(working) < _WORKING * len(case.gauges) or not _owns(case):
         return None
     if used[_ENGINE] > _GETS * case.cores:
         return None
@@ -28,7 +28,7 @@ def check(case: Case) -> Finding | None:
         rule="starved",
         cause="The engine has work and gets too little processor time for it.",
         evidence=(
-            f"a generation ran in {len(working)} of {len(case.engine)} looks",
+            f"a generation ran in {len(working)} of {len(case.gauges)} looks",
             *_who_used_the_cores(used, case.cores, _busy(case)),
             *_threads(case),
         ),

@@ -58,7 +58,7 @@ def starting(*command: str, then: str = SLEEP) -> str:
 
 
 def until(looked: Callable[[], bool]) -> None:
-    deadline = perf_counter() + 10
+    deadline = perf_counter() + 60
     while not looked():
         assert perf_counter() < deadline
         sleep(0.02)
@@ -104,11 +104,10 @@ def test_a_busy_process_has_a_core_and_an_idle_one_none(start: Start) -> None:
     first = processes.look()
     assert [one.cpu_share for one in first] == [None, None], "nothing to compare with"
     spent, at = _cpu_s(busy.pid), perf_counter()
-    sleep(1.0)
+    until(lambda: _cpu_s(busy.pid) - spent >= 0.5)
     looks = {one.role: one for one in processes.look()}
-    given = (_cpu_s(busy.pid) - spent) / (perf_counter() - at)  # what this machine let it have, others run too
-    assert looks["busy"].cpu_share == pytest.approx(given, abs=0.1)
-    assert looks["busy"].cpu_share > 0.2
+    given = (_cpu_s(busy.pid) - spent) / (perf_counter() - at)  # 1 where nothing else runs
+    assert looks["busy"].cpu_share == pytest.approx(given, rel=0.2)
     assert looks["idle"].cpu_share == pytest.approx(0, abs=0.02)
 
 
@@ -135,15 +134,18 @@ def test_processes_that_end_midway_are_left_out_and_their_time_is_kept(start: St
     assert Processes({root.pid: "server"}).look() == ()
 
 
+@pytest.mark.parametrize("is_reaped", [True, False])
 def test_a_process_that_ends_between_the_walk_and_the_look_is_no_error(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch, is_reaped: bool
 ) -> None:
     monkeypatch.setattr(module, "_REFRESH_S", 60.0)
     root, other = start("python", "-c", SLEEP), start("python", "-c", SLEEP)
     processes = Processes({root.pid: "one", other.pid: "two"})
     processes.look()
     root.kill()
-    root.wait()
+    until(lambda: psutil.Process(root.pid).status() == psutil.STATUS_ZOMBIE)
+    if is_reaped:
+        root.wait()
     assert [one.role for one in processes.look()] == ["two"]
 
 

@@ -72,11 +72,11 @@ def test_a_timeline_holds_what_succeeded_and_told_in_the_order_of_sending() -> N
     assert (timeline.asked, timeline.failed, len(timeline)) == (5, 1, 2)
 
 
-def test_the_stages_keep_the_servers_order_whoever_comes_first() -> None:
-    short = Timing("a", None, None, 3.0, {"queue": 1.0, "decode": 2.0})
-    full = Timing("b", None, None, 3.0, {"queue": 1.0, "prefill": 1.0, "decode": 1.0})
+def test_the_stages_have_their_own_order_whoever_comes_first() -> None:
+    short = Timing("a", None, None, 3.0, {"decode": 2.0, "of another server": 1.0, "queue": 1.0})
+    full = Timing("b", None, None, 3.0, {"queue": 1.0, "prompt": 1.0, "prefill": 1.0, "retrieve": 1.0})
     timeline = Timeline.of([request(0, 0.0, short), request(1, 1.0, full)])
-    assert timeline.stages == ("queue", "prefill", "decode")
+    assert timeline.stages == ("queue", "retrieve", "prompt", "prefill", "decode", "of another server")
     assert Timeline.of([]).stages == ()
 
 
