@@ -12,7 +12,12 @@ from slipstream.loadtest import preparation
 from slipstream.loadtest.credentials import API_KEY
 from slipstream.loadtest.loading import ScenarioInvalid, load_scenario
 from slipstream.loadtest.preparation import LocustMissing, asked, changed, prepare
+from slipstream.profiling.limit import known
+from slipstream.profiling.limit.known import Limit
+from slipstream.profiling.telemetry import processes
 from slipstream.settings import Settings
+from tests.loadtest.conftest import write_scenario
+from tests.loadtest.results.test_achieved import LIMIT
 from tests.loadtest.scripted import Script, scripted
 
 KEY = "a-key-of-somebody"
@@ -101,3 +106,40 @@ def test_without_locust_nothing_is_begun_and_the_extra_is_named(
         prepare(load_scenario("smoke"), "http://127.0.0.1:1", Settings(home=tmp_path), None)
     assert "slipstream[loadtest]" in caught.value.remedy
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("listening", "bundle", "kept"),
+    [
+        ({1: "facade"}, {"id": "0123abcd"}, True),
+        ({1: "ssh"}, {"id": "0123abcd"}, False),  # a tunnel: what answers runs elsewhere
+        ({}, {"id": "0123abcd"}, False),
+        ({1: "facade"}, {}, False),
+    ],
+)
+def test_the_limit_is_kept_where_the_server_and_its_bundle_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listening: dict[int, str], bundle: dict[str, str], kept: bool
+) -> None:
+    asked_for: list[tuple[Path, str]] = []
+
+    def limit_here(home: Path, bundle_id: str) -> Limit:
+        asked_for.append((home, bundle_id))
+        return LIMIT
+
+    monkeypatch.setattr(processes, "server_processes", lambda url: listening)
+    monkeypatch.setattr(known, "limit_here", limit_here)
+    load = load_scenario(str(write_scenario(tmp_path)))
+    with scripted(told("200 OK", json.dumps({"bundle": bundle}).encode())) as server:
+        folder = prepare(load, server.host, Settings(home=tmp_path), None)
+    assert asked_for == ([(tmp_path, "0123abcd")] if kept else [])
+    assert Limit.read(folder.limit) == (LIMIT if kept else None)
+
+
+def test_a_bundle_whose_limit_is_not_known_is_loaded_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "server_processes", lambda url: {1: "facade"})
+    load = load_scenario(str(write_scenario(tmp_path)))
+    with scripted(told("200 OK", b'{"bundle": {"id": "0123abcd"}}')) as server:
+        folder = prepare(load, server.host, Settings(home=tmp_path), None)
+    assert not folder.limit.exists()
