@@ -6,10 +6,13 @@ neighbours are clearly alike, in whether they missed or in the order of their la
 requests as the effective sample size says: of the two whichever is less.
 
 What makes neighbours alike is not always a queue: latencies far below the bound drift with the machine. They count as
-they are where none missed and there is `ROOM`. A queue that has just not come yet has none: it spreads the waits. With
-half of the bound as the limit, whatever the spread, half of the false claims at 95% load were proven.
+they are where none missed and there is `ROOM`. A queue that has just not come yet has none: it spreads the waits.
 
-How often verdicts are wrong, by plain counting and so: ``python -m tests.benchmarks.loadtest.verdicts``.
+Simulated (``python -m tests.benchmarks.loadtest.verdicts``; 1 and 4 slots at 50% to 95% load, 300 and 1,000 requests), a
+claim that is false by little is so proven in 0% to 6% of the runs, where plain counting proves 20% to 89%; one that is
+true by little is refuted in 0% to 4%, by plain counting in 8% to 29%. Of 60 requests it cannot always be seen that
+neighbours are alike: at 50% load 16% of the false claims are proven. Nearer to the limit a run needs thousands of
+requests to be settled.
 """
 
 import numpy as np
