@@ -51,12 +51,17 @@ def changed(reference: str, changes: Mapping[str, Any]) -> "Scenario":
 
 
 def prepare(
-    scenario: "Scenario", url: str, settings: Settings, tokenizer: Path | None, into: Path | None = None
+    scenario: "Scenario",
+    url: str,
+    settings: Settings,
+    tokenizer: Path | None,
+    into: Path | None = None,
+    kind: str = "loadtest",
 ) -> "Folder":
     """Draw the plan and keep it in a folder, with what is known of the server.
 
     Args:
-        into: that folder; a new one below ``reports/`` if not given.
+        into: that folder; a new one below ``reports/`` if not given, whose name begins with ``kind``.
 
     Raises:
         LocustMissing: there is nothing to send it with.
@@ -73,7 +78,7 @@ def prepare(
     metadata = asked(url)
     found = find_tokenizer(tokenizer, metadata, settings.home / "bundles")
     plan = draw(scenario, found)
-    folder = Folder(into or new_folder(settings.home / "reports", "loadtest", scenario.name))
+    folder = Folder(into or new_folder(settings.home / "reports", kind, scenario.name))
     folder.root.mkdir(parents=True, exist_ok=True)
     plan.save(folder.plan)
     bundle, index, server = server_facts(metadata)

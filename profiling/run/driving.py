@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from slipstream.loadtest.folder import new_folder
 from slipstream.loadtest.preparation import asked, changed, prepare
 from slipstream.loadtest.run import generate
 from slipstream.loadtest.terminal import shown
-from slipstream.profiling.limit.known import limit_here
 from slipstream.profiling.run.asking import require_stage_times
 from slipstream.profiling.run.engine_watch import EngineWatch, triton_metrics
 from slipstream.profiling.run.folder import ProfileFolder
-from slipstream.profiling.telemetry.processes import server_processes
 from slipstream.settings import Settings
 
 
@@ -28,13 +25,7 @@ def drive(
     target = url or f"http://{settings.host}:{settings.port}"
     asked(target)  # whether anything answers there at all
     require_stage_times(scenario, target)
-    root = new_folder(settings.home / "reports", "profile", scenario.name)
-    folder = ProfileFolder(prepare(scenario, target, settings, None, root).root)
-    if (
-        server_processes(target)
-        and (limit := limit_here(settings.home, folder.read_run()[0].bundle_digest)) is not None
-    ):
-        limit.write(folder.limit)
+    folder = ProfileFolder(prepare(scenario, target, settings, None, kind="profile").root)
     watching = EngineWatch(folder.engine, triton_metrics(target, settings.triton_metrics_port))
     with shown(quiet=quiet, name="profile") as watch, watching:
         generate(folder, target, watch)

@@ -29,10 +29,6 @@ class ProfileFolder(Folder):
         return self.root / "engine.jsonl"
 
     @property
-    def limit(self) -> Path:
-        return self.root / "limit.json"
-
-    @property
     def profile(self) -> Path:
         return self.root / "profile.json"
 
