@@ -49,7 +49,8 @@ def test_a_profile_names_the_slow_stage_and_leaves_every_file(tmp_path: Path, ho
     said = json.loads((folder / "profile.json").read_text())
     assert said["requests"] == {"measured": 30, "failed": 0, "profiled": 30}
     assert said["agreement"]["joined"] == "one clock"
-    assert said["agreement"]["within"] >= 0.9
+    least, _, most = said["agreement"]["accounted"]
+    assert 0.5 < least <= most < 1.001  # a busy machine adds to what the client sees, and takes nothing from it
     first = json.loads((folder / "timeline.jsonl").read_text().splitlines()[0])
     assert [span[0] for span in first["timing"]["spans"]] == [
         "queue", "embed", "retrieve", *["decode"] * 5, "stream",
