@@ -86,6 +86,8 @@ def telemetry_figures(telemetry: Sequence[Telemetry], bins: Bins, window: Window
         known = [line for line in lines if len(line.x)]
         if known:
             found.append(_telemetry_figure(title, unit, bins, window, known))
+    if not any(one.role != LOAD_GENERATOR for look in looks for one in look.processes):
+        found.append(Note("The server's processes were not seen: they are another machine's or another user's."))
     if not any(look.gpus for look in looks):
         return [*found, Note("No GPU was seen.")]
     return [*found, *_slowdowns(looks)]

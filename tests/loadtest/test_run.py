@@ -2,15 +2,19 @@
 
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from slipstream.loadtest import run as running
 from slipstream.loadtest.folder import Folder
 from slipstream.loadtest.report.records import Run
 from slipstream.loadtest.run import GeneratorFailed, State, generate
+from slipstream.profiling.telemetry.records import LOAD_GENERATOR
+from slipstream.profiling.telemetry.sampler import read_telemetry
 
 SAY = "import json, signal, sys, time\ndef say(**said): print(json.dumps(said), flush=True)\n"
 COUNTS = "elapsed_s=2.5, sent=3, ended=3, in_flight=0, errors=0"
@@ -40,6 +44,18 @@ def interrupt_at(*moments: int, kind: signal.Signals = signal.SIGINT) -> running
             os.kill(os.getpid(), kind)
 
     return watch
+
+
+def test_the_server_and_what_sends_the_load_are_watched(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator(monkeypatch, BEGUN, "time.sleep(1.5)\n", f"say(event='end', {COUNTS}, stopped=False)")
+    with socket.socket() as server:  # this process, of which the generator is a child
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        generate(folder, f"http://127.0.0.1:{server.getsockname()[1]}", lambda _: None)
+    looks = read_telemetry(folder.telemetry, 0.0)
+    seen = {one.role: one.pid for look in looks for one in look.processes}
+    assert seen[psutil.Process().name()] == os.getpid()
+    assert seen[LOAD_GENERATOR] != os.getpid()
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])

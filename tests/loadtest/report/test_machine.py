@@ -23,6 +23,9 @@ def drawn(*looks: Telemetry) -> dict[str, dict[str, list[float]]]:
     }
 
 
+SERVER = (Process("facade", 1),)
+
+
 def words(*looks: Telemetry) -> list[Block]:
     return [block for block in telemetry_figures(looks, BINS, WINDOW) if not isinstance(block, Figure)]
 
@@ -69,7 +72,7 @@ def test_cards_instances_and_pcie_have_lines_of_their_own() -> None:
 
 
 def test_what_held_gpus_back_is_told_by_its_share_of_the_looks() -> None:
-    free = Telemetry(1.0, gpus=(Gpu(0, "GPU-0", slowed_by=()), Gpu(1, "GPU-1", slowed_by=())))
+    free = Telemetry(1.0, processes=SERVER, gpus=(Gpu(0, "GPU-0", slowed_by=()), Gpu(1, "GPU-1", slowed_by=())))
     held = Telemetry(2.0, gpus=(Gpu(0, "GPU-0", slowed_by=("power cap",)), Gpu(1, "GPU-1", fault="GPU is lost")))
     (table,) = words(free, held, free, free)
     assert isinstance(table, Table)
@@ -80,8 +83,8 @@ def test_what_held_gpus_back_is_told_by_its_share_of_the_looks() -> None:
     ("looks", "said"),
     [
         ([], "The machine was not watched during this run: no CPU, memory or GPU was recorded."),
-        ([Telemetry(1.0)], "No GPU was seen."),
-        ([Telemetry(1.0, gpus=(Gpu(0, slowed_by=()),))], "Nothing held a GPU's clocks down."),
+        ([Telemetry(1.0, processes=SERVER)], "No GPU was seen."),
+        ([Telemetry(1.0, processes=SERVER, gpus=(Gpu(0, slowed_by=()),))], "Nothing held a GPU's clocks down."),
     ],
 )
 def test_what_is_not_there_is_said(looks: list[Telemetry], said: str) -> None:
@@ -89,4 +92,9 @@ def test_what_is_not_there_is_said(looks: list[Telemetry], said: str) -> None:
 
 
 def test_a_card_that_does_not_tell_why_it_is_slow_is_not_said_to_be_free() -> None:
-    assert words(Telemetry(1.0, gpus=(Gpu(0, "GPU-0"),))) == []
+    assert words(Telemetry(1.0, processes=SERVER, gpus=(Gpu(0, "GPU-0"),))) == []
+
+
+def test_a_server_elsewhere_is_said_to_be_unseen() -> None:
+    sending = (Process(LOAD_GENERATOR, 1, 0.1),)
+    assert "not seen" in str(words(Telemetry(1.0, processes=sending, gpus=(Gpu(0, "GPU-0"),))))

@@ -161,7 +161,7 @@ def test_a_number_that_another_process_has_now_is_not_counted(start: Start, monk
     assert dict(processes.cpu_s) == before
 
 
-@pytest.mark.parametrize("hidden", ["cpu_times", "memory_info", "num_threads", "cmdline"])
+@pytest.mark.parametrize("hidden", ["cpu_times", "memory_info", "num_threads"])
 def test_what_the_system_denies_is_none(start: Start, monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
     """Nothing is denied to root, so psutil says it in the kernel's place."""
     root = start("python", "-c", SLEEP)
@@ -170,10 +170,29 @@ def test_what_the_system_denies_is_none(start: Start, monkeypatch: pytest.Monkey
         raise psutil.AccessDenied(process.pid)
 
     monkeypatch.setattr(LinuxProcess, hidden, deny)
-    (look,) = Processes({root.pid: "server"}).look()
-    assert (look.role, look.pid) == ("server", root.pid)
-    if hidden != "cmdline":
-        assert look == Process("server", root.pid)
+    assert Processes({root.pid: "server"}).look() == (Process("server", root.pid),)
+
+
+def test_a_process_that_hides_its_command_line_counts_with_its_parent(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = start("python", "-c", starting("tritonserver", "-c", SLEEP))
+
+    def deny(process: LinuxProcess) -> Any:
+        raise psutil.AccessDenied(process.pid)
+
+    monkeypatch.setattr(LinuxProcess, "cmdline", deny)
+    assert [one.role for one in Processes({root.pid: "facade"}).look()] == ["facade", "facade"]
+
+
+def test_a_process_that_is_started_later_is_found(start: Start, tmp_path: Path) -> None:
+    go = str(tmp_path / "go")
+    wait = f"import os, time\nprint('up', flush=True)\nwhile not os.path.exists({go!r}): time.sleep(0.01)\n"
+    root = start("python", "-c", wait + starting("tritonserver", "-c", SLEEP))
+    processes = Processes({root.pid: "facade"})
+    assert [one.role for one in processes.look()] == ["facade"]
+    Path(go).touch()
+    until(lambda: [one.role for one in processes.look()] == ["facade", "triton"])
 
 
 def test_a_load_generator_below_a_server_keeps_its_role(start: Start) -> None:
@@ -208,6 +227,12 @@ def test_the_facade_is_told_from_other_servers(start: Start) -> None:
 @pytest.mark.parametrize("url", ["http://192.0.2.1:22", "http://nowhere.invalid:8080", "http://[bad", "http:///x", ""])
 def test_another_machine_has_no_processes_here(url: str) -> None:
     assert server_processes(url) == {}
+
+
+def test_who_listens_here_is_not_taken_for_another_machine(start: Start) -> None:
+    server = start("python", "-c", LISTEN.format(address="0.0.0.0"))  # noqa: S104
+    assert server.stdout is not None
+    assert server_processes(f"http://192.0.2.1:{int(server.stdout.readline())}") == {}
 
 
 def test_a_port_where_nobody_listens_has_none() -> None:
