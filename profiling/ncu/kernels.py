@@ -173,12 +173,9 @@ def _summed(launches: Sequence[Launch], work_of: Callable[[Launch], Work | None]
 
 
 def _tensor(launches: Sequence[Launch]) -> dict[str, Work]:
-    """The busiest path of the tensor cores; those that only say whether a matrix was sparse count a second time."""
+    """The busiest path of the tensor cores."""
     types = {
-        found["type"]
-        for launch in launches
-        for name in launch.metrics
-        if (found := _PATH.match(name)) is not None and "_sparsity_" not in name
+        found["type"] for launch in launches for name in launch.metrics if (found := _PATH.match(name)) is not None
     }
     works = {
         _TENSOR + kind: _summed(launches, lambda one, kind=kind: counted.path(one, kind))  # type: ignore[misc]

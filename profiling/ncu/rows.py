@@ -48,7 +48,7 @@ def read_launches(text: str) -> tuple[Launch, ...]:
         ReportUnreadable: it is empty, cut off, or another page of the report.
         CountersForbidden, ToolFailed, NothingCaptured: it holds no table, and the tool says why.
     """
-    numbered = [(number, line) for number, line in enumerate(text.splitlines(), 1) if not line.startswith("==")]
+    numbered = list(enumerate(text.splitlines(), 1))
     at = next((place for place, (_, line) in enumerate(numbered) if line.startswith(_HEADER)), None)
     if at is None:
         raise explained(text) or ReportUnreadable(_no_table(text), f"export it again: {EXPORT}")
@@ -64,7 +64,7 @@ def read_launches(text: str) -> tuple[Launch, ...]:
 
 
 def _is_row(line: str, *, is_quoted: bool) -> bool:
-    """Whether it is not what the program printed meanwhile."""
+    """Whether it is not what the tool and the program printed meanwhile."""
     return line.startswith('"') if is_quoted else _BARE_ROW.match(line) is not None
 
 

@@ -24,14 +24,11 @@ class Unit(NamedTuple):
 
 def unit_of(text: str) -> Unit:
     """The unit that ``text`` names; one that is not known is its own base."""
-    parts = [_part(part) for part in text.strip().split("/")]
-    if not text.strip() or None in parts or len(parts) > 2:
+    over, _, under = text.strip().partition("/")
+    top, bottom = _part(over), _part(under) if under else Unit("", 1.0)
+    if top is None or bottom is None:
         return Unit(text.strip(), 1.0)
-    over, under = parts[0], parts[1] if len(parts) == 2 else None
-    assert over is not None  # noqa: S101  # seen above
-    if under is None:
-        return over
-    return Unit(f"{over.base}/{under.base}", over.factor / under.factor)
+    return Unit(f"{top.base}/{bottom.base}", top.factor / bottom.factor) if under else top
 
 
 def _part(text: str) -> Unit | None:
@@ -39,10 +36,7 @@ def _part(text: str) -> Unit | None:
     if found is None:
         return None
     prefix, name = found.groups()
-    if prefix.lower() == "m" and name.lower() in ("second", "s"):
-        prefix = "m"
-    factor = _PREFIXES.get(prefix, 0.0)
-    return Unit(_NAMES[name.lower()], factor) if factor else None
+    return Unit(_NAMES[name.lower()], _PREFIXES[prefix]) if prefix in _PREFIXES else None
 
 
 __all__ = ["Unit", "unit_of"]

@@ -102,7 +102,29 @@ def made(**metrics: tuple[float, str]) -> Launch:
 MICROSECOND = {"gpu__time_duration_dot_sum": (1e-6, "second")}
 
 
+def test_where_the_tensor_cores_operations_are_known_their_pipe_decides_nothing() -> None:
+    rates = {f"sm__{name}_dot_sum_dot_peak_sustained": (10.0, "") for name in ("inst_executed_pipe_tensor", PATH)}
+    counts = {f"sm__{PATH}_dot_sum": (3.0, ""), "sm__inst_executed_pipe_tensor_dot_sum": (9.0, "inst")}
+    clock = {"sm__cycles_elapsed_dot_avg_dot_per_second": (1e6, "cycle/second")}
+    (found,) = kernels_of([made(**MICROSECOND, **rates, **counts, **clock)])
+    assert found.tensor_pipe is not None
+    assert (found.tensor_pipe.share, found.compute_share) == (pytest.approx(0.9), pytest.approx(0.3))
+
+
+PATH = "ops_path_tensor_src_fp16_dst_fp32"
+
+
 class TestMissing:
+    def test_a_roof_that_some_launches_lack_is_none_of_the_kernel(self) -> None:
+        with_roof = made(
+            **MICROSECOND,
+            dram__bytes_dot_sum=(1e6, "byte"),
+            dram__throughput_dot_avg_dot_pct_of_peak_sustained_elapsed=(50.0, "%"),
+        )
+        (found,) = kernels_of([with_roof, made(**MICROSECOND, dram__bytes_dot_sum=(1e6, "byte"))])
+        assert found.memory is not None
+        assert (found.memory.amount, found.memory.share) == (2e6, None)
+
     def test_a_launch_without_a_duration_is_refused(self) -> None:
         with pytest.raises(ReportUnreadable, match=r"gpu__time_duration.sum of k has no value"):
             kernels_of([made(dram__bytes_dot_sum=(1.0, "byte"))])
