@@ -146,6 +146,14 @@ def test_certain_misses_only_weaken_what_depends_on_one_another() -> None:
     assert judged(late).verdict == judged([*late, cut]).verdict == "FAIL"
 
 
+def test_certain_misses_say_no_less_than_the_requests_they_are_weighed_with() -> None:
+    threes = [request(n, 10 + n / 10, ttft=0.3 + 0.1 * (n // 3 % 2)) for n in range(800)]
+    cut = [request(800 + n, 90.0, outcome="cut_off", chunk_s=[], end_s=91.0) for n in range(30)]
+    assert decide(30, 830, 0.95, 0.95) == "PASS"
+    assert judged(threes).verdict == "PASS"
+    assert judged([*threes, *cut]).verdict == "INCONCLUSIVE"
+
+
 @pytest.mark.parametrize("metric", ["ttft", "e2e", "itl", "tpot"])
 def test_what_was_cut_off_in_time_costs_nothing(metric: str) -> None:
     early = [request(60 + n, 20, outcome="cut_off", chunk_s=[20.1], end_s=20.2) for n in range(10)]
@@ -168,6 +176,7 @@ def test_ten_stalls_of_twelve_requests_are_ten_observations() -> None:
     assert found.dependence is not None
     assert found.dependence.lag_1 > 0.8
     assert 10 <= found.independent < 600
+    assert found.upper_ms is None or found.upper_ms > 500  # the bounds rest on as many as the verdict
     assert f"so the 4,000 count as {found.independent:.0f} independent ones; " in found.sentence
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from slipstream.loadtest.results.weighing import ROOM, weigh
 from slipstream.loadtest.statistics.binomial import Verdict, decide
+from slipstream.loadtest.statistics.dependence import dependence, ranks
 from slipstream.loadtest.statistics.order import Floats
 from tests.loadtest.queues import FLOOR, served
 
@@ -72,6 +73,17 @@ def test_a_drift_far_below_the_bound_is_no_queue_and_one_near_it_may_be() -> Non
     assert weigh(drift + 300, 300 + room, 0.95) is None  # how long all take has no part in it
     assert weigh(drift, room, 0.95, certain_misses=1) is not None
     assert weigh(np.append(drift, np.inf), room, 0.95) is not None
+
+
+def test_of_misses_and_latencies_those_count_that_are_more_alike() -> None:
+    stalls = np.arange(800) % 80 < 3
+    for half in (5, 100):  # requests, after which the latencies turn
+        values = 20.0 + np.arange(800) // half % 2 + np.where(stalls, 400.0, 0.0)
+        both = [dependence((values > 300) * 1.0), dependence(ranks(values))]
+        assert all(one is not None and one.is_large for one in both)
+        found = weigh(values, 300, 0.95)
+        assert found is not None
+        assert found.effective == min(one.effective for one in both if one is not None)
 
 
 def test_a_short_run_before_the_queue_came_is_not_taken_for_one_without() -> None:
