@@ -166,7 +166,6 @@ class Generator:
         return live, pile
 
     def _send(self, live: Live, pile: Pile) -> None:
-        live.untold_ns += pile.steps_ns
         if live.stops.stopped and not pile.finish:
             return
         if pile.error:

@@ -51,6 +51,7 @@ class Live:
 
     def take(self) -> Pile:
         pile, self.pile = self.pile, Pile()
+        self.untold_ns += pile.steps_ns
         return pile
 
     def respond(self, pile: Pile) -> Response | None:

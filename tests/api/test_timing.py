@@ -269,7 +269,17 @@ class TestFailures:
         assert response.status_code == 400
         assert set(json.loads(response.headers[HEADER])["stages"]) <= {"queue"}
 
-    async def test_a_client_that_left_leaves_no_range_open(
+    def test_a_client_that_left_in_the_midst_of_a_token_leaves_no_range_open(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        domain = RecordingDomain()
+        monkeypatch.setattr(spans, "_domain", domain)
+        with pytest.raises(GeneratorExit), Timeline("r").delivering(PIECES[0][0]):
+            raise GeneratorExit
+        assert domain.open == {}
+        assert domain.ranges == [("stream", spans.payload("r"))]
+
+    async def test_a_silent_engine_leaves_no_range_open(
         self, impatient: httpx.AsyncClient, triton: ScriptedTriton, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         domain = RecordingDomain()

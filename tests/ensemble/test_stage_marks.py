@@ -9,8 +9,10 @@ from slipstream.engines.protocols import Sampling, TokenDelta
 from slipstream.ensemble.contracts import Evidence
 from slipstream.ensemble.generation import Question
 from slipstream.ensemble.generator import Generator
+from slipstream.ensemble.live import Live
 from slipstream.ensemble.stage_marks import Before, Marks
-from slipstream.ensemble.tokenizer import ChatTokenizer
+from slipstream.ensemble.stopping import StopFilter
+from slipstream.ensemble.tokenizer import ChatTokenizer, TextStream
 from tests.ensemble.fake_runtime import ScriptedRuntime
 from tests.ensemble.test_generator import Collected, wait_until
 from tests.ensemble.words import write_tokenizer
@@ -101,20 +103,16 @@ class TestGenerator:
         assert moments == sorted(moments)
         assert submitted <= moments[0] <= moments[-1] <= monotonic_ns()
 
-    def test_steps_whose_text_was_withheld_are_told_with_the_next(
-        self, generator: Generator, runtime: TimedRuntime, tokenizer: ChatTokenizer
-    ) -> None:
+    def test_steps_whose_text_was_withheld_are_told_with_the_next(self, tokenizer: ChatTokenizer) -> None:
         """Half a character is no text, nor is what may become a stop string."""
-        sink = ask(generator, stop=(" no END",))
-        first, *rest = tokenizer.encode("y noé")
-        runtime.step(first, 100, 50)
-        wait_until(lambda: len(sink.responses) == 1)
-        for number, token in enumerate(rest, 2):
-            runtime.step(token, 100 * number, is_last=number == len(rest) + 1)
-        sink.wait()
-        assert [step for one in marks(sink) for step in one.steps] == [100 * number for number in range(1, 7)]
-        assert sink.text == "y noé"
-        assert len(sink.responses) < 6
+        live = Live(Question("a", [1], Sampling(9)), Collected(), TextStream(tokenizer), StopFilter((" no END",)), None)
+        told: list[tuple[str, tuple[int, ...]]] = []
+        for number, token in enumerate(tokenizer.encode("y noé"), 1):
+            live.put(TokenDelta("a", (token,), "stop" if number == 6 else None, "", 100 * number, 50))
+            response = live.respond(live.take())
+            if response is not None and (found := Marks.decode(response.marks)) is not None:
+                told.append((response.text, found.steps))
+        assert told == [("y", (100,)), (" noé", (200, 300, 400, 500, 600))]
 
     def test_a_runtime_that_knows_no_times_is_timed_by_when_its_tokens_come(
         self, generator: Generator, runtime: TimedRuntime, tokenizer: ChatTokenizer
