@@ -79,7 +79,7 @@ def test_a_full_cache_with_a_queue_before_it_is_named() -> None:
         (queued(), FULL | {"cache_usage_ratio": 0.6}),  # they wait for a slot
         (queued(), FULL | {"waiting": 0.0}),  # full, and nobody waits
         (usual(), FULL),  # full, and no first token is late for it
-        (queued(), FULL | {"cache_usage_ratio": [0.99, 0.99] + [0.5] * 18}),  # for a moment only
+        (queued(), FULL | {"cache_usage_ratio": [0.99] * 3 + [0.5] * 17}),  # for a moment only
     ],
 )
 def test_a_cache_that_holds_nobody_up_is_not(requests: Sequence[Request], gauges: dict[str, Any]) -> None:
