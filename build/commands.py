@@ -1,7 +1,9 @@
 """``slipstream build``."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from slipstream.build.evaluation.record import Evaluation
     from slipstream.build.pipeline import BuildReport, Pipeline, PlanReport
     from slipstream.build.recipe import Recipe
+    from slipstream.build.torch_profile import BuildProfile
 
 
 @click.command()
@@ -27,8 +30,22 @@ if TYPE_CHECKING:
     "--compare", metavar="METHODS", help="Build with each of these quantizations (none,awq,gptq) and print one table."
 )
 @click.option("--emit-script", is_flag=True, help="Print the GPU part as bash for NVIDIA's container, and run nothing.")
+@click.option(
+    "--profile",
+    "profiled",
+    is_flag=True,
+    help="Record the stages that run torch: a trace and the top operators of each.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def build(recipe: str, plan_only: bool, activate: bool, compare: str | None, emit_script: bool, as_json: bool) -> None:
+def build(
+    recipe: str,
+    plan_only: bool,
+    activate: bool,
+    compare: str | None,
+    emit_script: bool,
+    profiled: bool,
+    as_json: bool,
+) -> None:
     """Build an engine bundle from RECIPE: a YAML file, or the name of a shipped recipe (default, base, or one for
     NVIDIA GPUs such as llama-3.1-8b-awq-l40s; a name that there is not lists them all).
 
@@ -42,40 +59,76 @@ def build(recipe: str, plan_only: bool, activate: bool, compare: str | None, emi
       slipstream build default
       slipstream build my-recipe.yaml --plan
       slipstream build default --compare none,awq,gptq
+      slipstream build default --profile
       slipstream build llama-3.1-8b-awq-l40s --emit-script > build.sh
     """
-    from slipstream.build.graph import stage_names
-    from slipstream.build.pipeline import Pipeline
-    from slipstream.build.progress import watched
     from slipstream.build.recipe import load_recipe
 
     if (plan_only, emit_script, compare is not None).count(True) > 1:
         raise InputError("--plan, --emit-script and --compare are three things to do", "give one of them")
+    if profiled and (plan_only or emit_script or compare is not None):
+        raise InputError("--profile records one build that runs", "give it without --plan, --emit-script and --compare")
     loaded = load_recipe(recipe)
     if emit_script:
         _emit_script(loaded, as_json=as_json)
-        return
-    memory = _memory(loaded) if plan_only and loaded.tensorrt_llm is not None else None
+    elif plan_only:
+        _plan(loaded, as_json=as_json)
+    elif compare is not None:
+        _compare(loaded, compare, as_json=as_json)
+    else:
+        _make(loaded, _profile(recipe) if profiled else None, activate=activate, as_json=as_json)
+
+
+def _plan(recipe: "Recipe", *, as_json: bool) -> None:
+    from slipstream.build.graph import stage_names
+    from slipstream.build.pipeline import Pipeline
+    from slipstream.build.progress import watched
+
+    memory = _memory(recipe) if recipe.tensorrt_llm is not None else None
     if memory is not None and not as_json:  # before the models are looked up, which may need a network
         for line in _memory_lines(memory):
             click.echo(line)
-    if compare is not None:
-        _compare(loaded, compare, as_json=as_json)
-        return
-    names = stage_names(loaded, Settings())
-    with watched(names[:1] if plan_only else names) as watcher:
-        pipeline = Pipeline(loaded, Settings(), watcher)
-        plan = pipeline.plan() if plan_only else None
-        report, stopped = (None, None) if plan_only else _built(pipeline, activate=activate)
-    if plan is not None:
-        document = _plan_document(plan) | ({} if memory is None else {"memory": memory})
-        show(document, _plan_lines(plan), as_json=as_json)
+    with watched(stage_names(recipe, Settings())[:1]) as watcher:
+        plan = Pipeline(recipe, Settings(), watcher).plan()
+    show(_plan_document(plan) | ({} if memory is None else {"memory": memory}), _plan_lines(plan), as_json=as_json)
+
+
+def _make(recipe: "Recipe", profile: "BuildProfile | None", *, activate: bool, as_json: bool) -> None:
+    from slipstream.build.graph import stage_names
+    from slipstream.build.pipeline import Pipeline
+    from slipstream.build.progress import watched
+
+    with watched(stage_names(recipe, Settings())) as watcher, _telling(profile):
+        pipeline = Pipeline(recipe, Settings(), watcher, None if profile is None else profile.around)
+        report, stopped = _built(pipeline, activate=activate)
+    recorded = {} if profile is None else {"profile": profile.document()}
     if report is not None:
-        show(_build_document(report), _build_lines(report, activated=activate), as_json=as_json)
+        show(_build_document(report) | recorded, _build_lines(report, activated=activate), as_json=as_json)
+    if stopped is not None and pipeline.evaluation is not None:
+        show(_stopped_document(pipeline.evaluation) | recorded, evaluation_lines(pipeline.evaluation), as_json=as_json)
+    if profile is not None and not as_json:
+        cached = {stage.stage for stage in report.stages if stage.status == "cached"} if report is not None else set()
+        for line in profile.lines({name: pipeline.outputs[name].folder for name in cached & pipeline.outputs.keys()}):
+            click.echo(line)
     if stopped is not None:
-        if pipeline.evaluation is not None:
-            show(_stopped_document(pipeline.evaluation), evaluation_lines(pipeline.evaluation), as_json=as_json)
         raise stopped
+
+
+def _profile(recipe: str) -> "BuildProfile":
+    from slipstream.build.torch_profile import BuildProfile
+
+    return BuildProfile.below(Settings().root / "reports", Path(recipe).stem)
+
+
+@contextmanager
+def _telling(profile: "BuildProfile | None") -> Iterator[None]:
+    """Say where the profile is of a build that does not end well; what its stages recorded until then is there."""
+    try:
+        yield
+    except BaseException:
+        if profile is not None:
+            click.echo(f"profile until then: {profile.folder}", err=True)
+        raise
 
 
 def _emit_script(recipe: "Recipe", *, as_json: bool) -> None:

@@ -87,8 +87,15 @@ class PlanReport:
 class Pipeline:
     """One recipe on one home."""
 
-    def __init__(self, recipe: Recipe, settings: Settings, watcher: Watcher) -> None:
+    def __init__(
+        self, recipe: Recipe, settings: Settings, watcher: Watcher, around: Callable[[Stage], Stage] | None = None
+    ) -> None:
+        """
+        Args:
+            around: puts something around the work of a stage, which is done only when the stage runs.
+        """
         self._recipe, self._settings, self._watcher = recipe, settings, watcher
+        self._around = around or (lambda stage: stage)
         self._cache = StageCache(settings.cache_dir / "stages")
         self._reports: list[StageReport] = []
         self.evaluation: Evaluation | None = None
@@ -235,7 +242,7 @@ class Pipeline:
         if self._cache.cached(stage, outputs) is None:
             for name in stage.after:
                 self._mend(name, stages, outputs)
-        return self._watch(stage.name, lambda progress: self._cache.run(stage, outputs, progress))
+        return self._watch(stage.name, lambda progress: self._cache.run(self._around(stage), outputs, progress))
 
     def _mend(self, name: str, stages: Mapping[str, Stage], outputs: dict[str, StageRecord]) -> None:
         if not outputs[name].is_sound():

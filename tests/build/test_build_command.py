@@ -95,6 +95,7 @@ def test_a_second_build_says_that_nothing_changed_and_imports_nothing_heavy(buil
     )
     assert done.stdout.startswith("nothing changed: test-v1.0-llama-fp16-p1"), done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+    assert not (home / "reports").exists()  # nobody asked for a profile
 
 
 def test_the_final_document_is_all_that_stdout_gets(built: tuple[Path, str]) -> None:
