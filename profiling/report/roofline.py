@@ -60,7 +60,7 @@ def _row(limit: WorkLimit, name: str, load: Load, taken_ms: float) -> tuple[str,
 def _figure(limit: WorkLimit, known: Sequence[tuple[str, Load, float]]) -> Figure:
     ridge = limit.operations_per_s / limit.memory_bytes_per_s
     intensities = [load.operations / load.read_bytes for _, load, _ in known]
-    x = np.geomspace(min([*intensities, ridge]) / 3, max([*intensities, ridge]) * 3, 60)
+    x = np.array([min([*intensities, ridge]) / 3, ridge, max([*intensities, ridge]) * 3])
     roof = np.minimum(x * limit.memory_bytes_per_s, limit.operations_per_s) / 1e9
     points = [
         Points(
