@@ -56,7 +56,7 @@ def dependence(values: Floats) -> Dependence | None:
     total *= 1 + (2 * lags + 1) / count
     total *= 1 + max(4 * lags + 2 - 2 * total, 0.0) ** 0.5 / count**0.5
     lag_1 = float(correlations[1])
-    return Dependence(lag_1, count / min(max(total, 1.0), count), lag_1 > max(_LARGE, _NOISE / count**0.5))
+    return Dependence(lag_1, count / max(total, 1.0), lag_1 > max(_LARGE, _NOISE / count**0.5))
 
 
 def ranks(values: Floats) -> Floats:
