@@ -216,7 +216,7 @@ class TestCommand:
     @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
     def test_a_report_made_elsewhere_is_read(self, tmp_path: Path, encoding: str) -> None:
         path = tmp_path / "report.csv"
-        path.write_text((REPORTS / "base-units.csv").read_text(encoding="utf-8"), encoding=encoding)
+        path.write_text((REPORTS / "scaled-units.csv").read_text(encoding="utf-8"), encoding=encoding)
         done = run("--from", str(path), "--json")
         document = json.loads(done.stdout)
         assert document["processes"] == ["3101", "3102"]
