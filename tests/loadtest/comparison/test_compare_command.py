@@ -31,8 +31,10 @@ def mock(**always: Any) -> Iterator[str]:
     command = [sys.executable, "-m", "tests.loadtest.mock_server", "--always", json.dumps(always)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
-        server.terminate()
+        try:
+            yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        finally:
+            server.terminate()
 
 
 def short(folder: Path, **fields: Any) -> Path:
