@@ -1,11 +1,16 @@
 """When the OpenVINO runtime took each request and when each step ended, as its deltas tell."""
 
 from time import monotonic_ns
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from slipstream.engines.openvino.link import Link
+from slipstream.engines.openvino.pipeline import EngineConfig
 from slipstream.engines.openvino.ranges import Ranges
 from slipstream.engines.openvino.runtime import OpenVinoRuntime
+from slipstream.engines.openvino.worker import Worker
 from slipstream.engines.protocols import Sampling
 from slipstream.profiling import spans
 from tests.engines.conftest import Reader
@@ -51,6 +56,22 @@ def test_one_that_was_never_taken_has_no_times(runtime: OpenVinoRuntime) -> None
     for reader in busy:
         runtime.cancel(reader.generation_id)
         reader.wait()
+
+
+def test_a_step_has_the_time_of_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of its beginning: the step of a prompt is 0.2 s long."""
+    clock = [100]
+
+    class Pipeline:
+        def step(self) -> None:
+            clock[0] = 300
+
+        def get_metrics(self) -> SimpleNamespace:
+            return SimpleNamespace(cache_usage=0.0)
+
+    monkeypatch.setattr(spans, "now_ns", lambda: clock[0])
+    worker = Worker(Pipeline(), cast("Link", None), SLOTS, cast("EngineConfig", None))
+    assert worker._step() == ([], 300)
 
 
 class TestRanges:
