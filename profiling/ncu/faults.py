@@ -27,6 +27,8 @@ _NO_KERNEL = (
     "give --range none: an engine that launches its kernels from a process of its own marks them with no range; "
     "and see that the bundle is one for GPUs (slipstream bundles)"
 )
+_NO_DRIVER = "Nsight Compute finds no CUDA driver"
+_ELSEWHERE = "run it on a machine with an NVIDIA GPU and its driver; --dry-run prints the commands for one"
 _KNOWN: tuple[tuple[str, type[SlipstreamError], str, str], ...] = (
     (
         "ERR_NVGPUCTRPERM",
@@ -52,12 +54,8 @@ _KNOWN: tuple[tuple[str, type[SlipstreamError], str, str], ...] = (
         "this version of Nsight Compute does not know a metric that was asked for",
         "install Nsight Compute 2022.3 or later",
     ),
-    (
-        "failed to connect to the CUDA driver",
-        ToolFailed,
-        "Nsight Compute finds no CUDA driver",
-        "run it on a machine with an NVIDIA GPU and its driver; --dry-run prints the command for one",
-    ),
+    ("failed to connect to the CUDA driver", ToolFailed, _NO_DRIVER, _ELSEWHERE),
+    ("Driver could not be loaded", ToolFailed, _NO_DRIVER, _ELSEWHERE),
     ("No kernels were profiled", NothingCaptured, "no kernel ran in the range that was captured", _NO_KERNEL),
 )
 

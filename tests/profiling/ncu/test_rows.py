@@ -97,6 +97,7 @@ class TestNoTable:
             ("Failed to initialize the profiler: LibraryNotLoaded.", "--from"),
             ("Failed to find metric regex:^nothing$", "2022.3"),
             ("Nsight Compute failed to connect to the CUDA driver (stub libcuda.so[.1] on path?).", "--dry-run"),
+            ("Driver could not be loaded.", "--dry-run"),
         ],
     )
     def test_what_else_the_tool_says_has_its_remedy(self, said: str, remedy: str) -> None:
