@@ -42,6 +42,9 @@ bench: $(VENV)/.installed-dev ## Print every number of the README (about an hour
 	@$(BIN)/python -m tests.benchmarks.constrained
 	@$(BIN)/python -m tests.benchmarks.citations
 	@$(BIN)/python -m tests.benchmarks.answers
+	@$(BIN)/python -m tests.benchmarks.loadtest.verdicts
+	@$(BIN)/python -m tests.benchmarks.profiling.telemetry
+	@$(BIN)/python -m tests.benchmarks.profiling.overhead
 
 lock: $(VENV)/.installed-dev ## Write constraints.txt from what is installed (after `make test` passed on it)
 	@$(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[^+]*\)+.*/\1/' > constraints.txt
