@@ -93,6 +93,8 @@ class Timeline:
             way.prepare(told)
         if self._deliveries:
             self._answer(way, now)
+        elif self._told:
+            way.go("stream", way.at, now)
         first_ns = self._first_ns or now
         return Timing(
             id=self.completion_id,
@@ -142,11 +144,11 @@ class Timeline:
 
 
 class _Way:
-    """The stages of a request in their order, none overlapping."""
+    """The stages of a request in their order, none overlapping; it has come to ``at``."""
 
     def __init__(self, received_ns: int, now: int) -> None:
         self.spans: list[Span] = []
-        self._received_ns = self._at = received_ns
+        self._received_ns = self.at = received_ns
         self._now = now
         self._cached: set[Stage] = set()
 
@@ -160,23 +162,23 @@ class _Way:
         if start_ns < self._received_ns:
             self._cached.add(stage)
             return
-        self._append("queue", max(start_ns, self._at))
+        self._append("queue", max(start_ns, self.at))
         self._append(stage, end_ns)
 
     def _append(self, stage: Stage, end_ns: int) -> None:
         """A span from where the way has come to; waits in a row are one."""
-        if end_ns <= self._at:
+        if end_ns <= self.at:
             return
-        start_ns = self._at
+        start_ns = self.at
         if stage == "queue" and self.spans and self.spans[-1].stage == "queue":
             start_ns = self.spans.pop().start_ns
         self.spans.append(Span(stage, start_ns, end_ns))
-        self._at = end_ns
+        self.at = end_ns
 
     def prepare(self, marks: Before) -> None:
         """Add what came before the engine."""
-        if not marks.embed_began and marks.retrieve_began >= self._at:  # an embedder that does not tell
-            self.go("embed", self._at, marks.retrieve_began)
+        if not marks.embed_began and marks.retrieve_began >= self.at:  # an embedder that does not tell
+            self.go("embed", self.at, marks.retrieve_began)
         self.go("embed", marks.embed_began, marks.embed_ended)
         self.go("prompt", marks.retrieve_began, marks.search_began)
         self.go("retrieve", marks.search_began, marks.search_ended)

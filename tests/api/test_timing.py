@@ -134,7 +134,8 @@ class TestSums:
         for ms in (12, 20):  # two batches
             clock.at(ms)
             timeline.tell(Before())
-        assert timeline.timing().stages == {"queue": 1, "embed": 1 + 18}
+        clock.at(23)
+        assert timeline.timing().stages == {"queue": 1, "embed": 1 + 18, "stream": 3}
 
     def test_an_engine_that_does_not_tell_when_it_began_is_counted_from_its_request(self, clock: Clock) -> None:
         untold = piece(Marks(*ns(131, 132), tuple(ns(130)), BEFORE._replace(taken=0)))
@@ -237,7 +238,7 @@ class TestTold:
         now = spans.now_ns()
         triton.script.embed_ns = (now + 10**12, now + 10**12)  # the future: not believed, and no error
         found = await scripted.post("/v1/search", json={"query": "retry"}, headers=ASK)
-        assert set(json.loads(found.headers[HEADER])["stages"]) == {"queue", "embed"}
+        assert set(json.loads(found.headers[HEADER])["stages"]) == {"queue", "embed", "stream"}
         triton.script.embed_ns = (1, 2)
         embedded = await scripted.post(
             "/v1/embeddings", json={"model": "slipstream-embed", "input": "retry"}, headers=ASK

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from slipstream.engines.openvino.link import Link
+from slipstream.engines.openvino.link import Link, Message
 from slipstream.engines.openvino.pipeline import EngineConfig
 from slipstream.engines.openvino.ranges import Ranges
 from slipstream.engines.openvino.runtime import OpenVinoRuntime
@@ -72,6 +72,16 @@ def test_a_step_has_the_time_of_its_end(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(spans, "now_ns", lambda: clock[0])
     worker = Worker(Pipeline(), cast("Link", None), SLOTS, cast("EngineConfig", None))
     assert worker._step() == ([], 300)
+
+
+def test_that_a_request_was_taken_is_told_once() -> None:
+    messages: list[Message] = []
+    link = cast("Link", SimpleNamespace(send=messages.append))
+    worker = Worker(None, link, SLOTS, cast("EngineConfig", None))
+    worker._taken.append((1, 5))
+    for step_ns in (10, 20):
+        worker._report([(1, [3], None, "")], step_ns)
+    assert [message[-2:] for message in messages] == [[10, [(1, 5)]], [20, []]]
 
 
 class TestRanges:

@@ -27,8 +27,10 @@ QUESTION = "How does add_middleware register a middleware?"
 NOWHERE = "Which fertilizer makes tomatoes ripen in a cold greenhouse?"
 REQUESTS, TOKENS = 12, 24
 SHARE, TTFT_MS = 0.03, 3.0
-WOKEN_MS = 50.0
-"""How late a client among others on two cores may hear of the end of its own answer."""
+ROUNDING_MS = 0.1
+"""Every span is told in microseconds."""
+WOKEN_MS = 100.0
+"""How long three threads on busy cores may take to be woken one after the other."""
 _CONTENT = re.compile(rb'"content":"[^"]')
 
 
@@ -95,7 +97,7 @@ class TestAgainstItsClient:
     def test_the_stages_sum_to_the_end_to_end_time(self, stack: Stack, model: str, at_once: int) -> None:
         answers = heard(stack, model, at_once)
         for answer in answers:
-            assert answer.sum_ms == pytest.approx(answer.end_to_end_ms, rel=SHARE, abs=WOKEN_MS)
+            assert answer.sum_ms <= answer.timing["end_to_end_ms"] + ROUNDING_MS <= answer.end_to_end_ms + ROUNDING_MS
         assert median(abs(answer.sum_ms / answer.end_to_end_ms - 1) for answer in answers) <= SHARE
 
     def test_also_where_a_stop_string_ends_the_answer(self, stack: Stack) -> None:
@@ -114,7 +116,7 @@ class TestAgainstItsClient:
             spans = answer.timing["spans"]
             (prefill,) = (number for number, (stage, *_) in enumerate(spans) if stage == "prefill")
             before_ms = sum(duration for _, _, duration in spans[: prefill + 1])
-            assert 0 < answer.timing["ttft_ms"] - before_ms < SHARE * answer.timing["ttft_ms"] + WOKEN_MS
+            assert 0 < answer.timing["ttft_ms"] - before_ms < WOKEN_MS
 
 
 class TestStages:
@@ -127,9 +129,9 @@ class TestStages:
         assert all(milliseconds > 0 for milliseconds in timing["stages"].values())
         at = 0.0
         for _, start, duration in timing["spans"]:
-            assert start >= at - 0.01  # rounded to microseconds
+            assert start >= at - ROUNDING_MS
             at = start + duration
-        assert at <= timing["end_to_end_ms"] + 0.01
+        assert at <= timing["end_to_end_ms"] + ROUNDING_MS
         assert timing["decode_steps"] == TOKENS - 1
         assert len([span for span in timing["spans"] if span[0] == "decode"]) == TOKENS - 1
         assert timing["beside"]["stream"] > 0
@@ -145,7 +147,8 @@ class TestStages:
         assert not {"prefill", "decode"} & set(answer.timing["stages"])
         assert answer.timing["stages"]["retrieve"] > 0
         assert answer.timing["decode_steps"] == 0
-        assert answer.sum_ms == pytest.approx(answer.end_to_end_ms, rel=SHARE, abs=WOKEN_MS)
+        assert answer.sum_ms == pytest.approx(answer.timing["end_to_end_ms"], rel=SHARE)
+        assert answer.timing["end_to_end_ms"] <= answer.end_to_end_ms
 
     def test_of_more_answers_than_slots_are_waits_for_one(self, stack: Stack) -> None:
         """Eight of twelve are computed at once; the wait of the others is as long as an answer."""
@@ -168,7 +171,7 @@ class TestStages:
         told = json.loads(response.headers[HEADER])
         assert stages <= set(told["stages"])
         assert told["request_id"] == "one-id"
-        assert sum(told["stages"].values()) == pytest.approx(told["end_to_end_ms"], rel=SHARE, abs=WOKEN_MS)
+        assert sum(told["stages"].values()) == pytest.approx(told["end_to_end_ms"], rel=SHARE)
 
 
 class TestOpenAiClient:
