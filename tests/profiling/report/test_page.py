@@ -81,3 +81,14 @@ def test_what_a_server_says_is_text_and_never_markup(tmp_path: Path) -> None:
     page = render(conclude(written(tmp_path, samples(stage=HOSTILE))))
     assert "script" not in Tags(page).found
     assert "&lt;script&gt;" in page
+
+
+def test_answers_in_one_piece_have_stages_and_no_spans(tmp_path: Path) -> None:
+    found = samples()
+    for sample in found:
+        assert sample.timing is not None
+        sample.timing["spans"], sample.chunk_s = [], []
+    page = render(conclude(written(tmp_path, found)))
+    assert "The server told no spans of its requests" in page
+    assert "Until the first token" not in page
+    assert "owns the slow tail" in page
