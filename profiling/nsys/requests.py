@@ -15,9 +15,9 @@ from slipstream.profiling.nsys.export import Export
 from slipstream.profiling.nsys.results import Calls, Excess, Part, Requests, SlowRequest
 from slipstream.profiling.spans import STAGES
 
-_TOLD = 20  # slow requests
+_TOLD, _TOLD_CALLS = 20, 3  # slow requests, and functions of a part of their paths
 _ENGINE = ("prefill", "decode")  # what runs meanwhile is beside the critical path
-_MINUTE = 0.0005  # ms; shorter than this is the rounding of two clocks
+_LEAST_GAP_NS = 50_000  # between two ranges: reading a clock and calling the next stage
 
 
 class Range(NamedTuple):
@@ -162,32 +162,34 @@ def _slow_request(export: Export, payload: int, start: int, end: int) -> SlowReq
         f"SELECT start, end, stage, id FROM span WHERE payload = ? AND stage IN ({_STAGES})",  # noqa: S608
         (payload,),
     )
-    parts = _merged(critical_path(Range(*row) for row in rows))
     path = tuple(
-        Part(stage, (first - start) / 1e6, (last - first) / 1e6, _calls(export, stage, stretches))
-        for stage, first, last, stretches in parts
-        if (last - first) / 1e6 > _MINUTE
+        Part(
+            stage=stretches[0].stage,
+            start_ms=(stretches[0].start - start) / 1e6,
+            length_ms=(stretches[-1].end - stretches[0].start) / 1e6,
+            calls=_calls(export, stretches),
+        )
+        for stretches in _merged(critical_path(Range(*row) for row in rows))
     )
     return SlowRequest(payload, start / 1e6, (end - start) / 1e6, path)
 
 
-def _merged(path: list[Stretch]) -> Iterator[tuple[str, int, int, list[Stretch]]]:
-    """Neighbours of one stage as one."""
-    for stage, group in groupby(path, key=lambda part: part.stage):
-        stretches = list(group)
-        yield stage, stretches[0].start, stretches[-1].end, stretches
+def _merged(path: list[Stretch]) -> list[list[Stretch]]:
+    """Neighbours of one stage together, whatever short gap is between them: an engine's steps are many."""
+    long = [part for part in path if part.stage or part.end - part.start >= _LEAST_GAP_NS]
+    return [list(group) for _, group in groupby(long, key=lambda part: part.stage)]
 
 
-def _calls(export: Export, stage: str, stretches: list[Stretch]) -> tuple[Calls, ...]:
-    if stage in _ENGINE:
-        return calls_in_steps(export, stretches[0].start, stretches[-1].end)
+def _calls(export: Export, stretches: list[Stretch]) -> tuple[Calls, ...]:
+    if stretches[0].stage in _ENGINE:
+        return calls_in_steps(export, stretches[0].start, stretches[-1].end)[:_TOLD_CALLS]
     found = [
         call
         for one in stretches
         if one.span is not None
         for call in calls_in_range(export, one.span, one.start, one.end)
     ]
-    return tuple(sorted(found, key=lambda call: -call.total_ms)[:3])
+    return tuple(sorted(found, key=lambda call: -call.total_ms)[:_TOLD_CALLS])
 
 
 __all__ = ["Range", "Stretch", "critical_path", "read_requests"]

@@ -10,9 +10,11 @@ _SHOWN = 3
 
 def lines(reading: Reading) -> Iterator[str]:
     """Stages, what they waited for, what they put on a GPU, and what makes the slowest requests slow."""
+    requests = reading.requests
+    answered = "" if requests.answered is None else f"; {requests.answered} were answered meanwhile"
     yield (
         f"{reading.window_ms / 1e3:.1f} s captured by nsys {reading.nsys}: {reading.processes} processes, "
-        f"{reading.requests.whole} whole requests of {reading.requests.seen}"
+        f"{requests.whole} whole requests of {requests.seen}{answered}"
     )
     yield ""
     yield from _stages(reading)

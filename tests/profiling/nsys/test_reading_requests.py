@@ -99,6 +99,19 @@ def test_the_slowest_request_is_told_part_by_part_with_its_waits(made: Made) -> 
     assert slowest.path[1].calls[0].total_ms == pytest.approx(0.17)
 
 
+def test_the_steps_of_an_engine_are_one_part_and_short_gaps_none(made: Made) -> None:
+    made.begun("queue", 0, 10, payload=1)
+    made.begun("decode", 200, 300, payload=1)  # a gap of 190 us before it
+    made.begun("decode", 320, 400, payload=1)  # and of 20 us
+    made.begun("decode", 400, 500, payload=1)
+    (slowest,) = read_export(made.path).requests.slowest
+    assert [(part.stage, part.start_ms, part.length_ms) for part in slowest.path] == [
+        ("queue", 0.0, 0.01),
+        ("", 0.01, 0.19),
+        ("decode", 0.2, 0.3),
+    ]
+
+
 @pytest.mark.parametrize(
     ("ranges", "path"),
     [

@@ -216,3 +216,26 @@ def test_a_report_that_is_none_is_refused_by_nsys(nsys: Nsys, tmp_path: Path) ->
     (tmp_path / "capture.qdstrm").write_text("no capture")
     with pytest.raises(NsysFailed):
         nsys.import_capture(tmp_path / "capture.qdstrm", tmp_path / "x.nsys-rep")
+
+
+@pytest.mark.parametrize(("faults", "launches"), [(2, 3), (9, 3)])
+def test_an_nsys_that_cannot_begin_is_tried_again(tmp_path: Path, faults: int, launches: int) -> None:
+    """Old versions fail at times with an exception of their own; a script stands in for one."""
+    ready = '{"ready": {"url": "http://x", "problem": null}}'
+    script = tmp_path / "nsys"
+    script.write_text(
+        "#!/bin/sh\n"
+        f'[ "$1" = launch ] || exit 0\necho >> {tmp_path}/launches\n'
+        f"if [ $(wc -l < {tmp_path}/launches) -le {faults} ]; then\n"
+        "echo /build/QuadD/Common/ProcessWaiter.cpp: Throw >&2; exit 1; fi\n"
+        f"echo '{ready}'; exec sleep 30\n"
+    )
+    script.chmod(0o755)
+    server = under(Session(Nsys(script, None, "1")), tmp_path)
+    if faults < launches:
+        with server as url:
+            assert url == "http://x"
+    else:
+        with pytest.raises(ServerFailed, match="ProcessWaiter"), server:
+            raise AssertionError("nothing was served")
+    assert (tmp_path / "launches").read_text().count("\n") == launches
