@@ -44,8 +44,9 @@ class Schedule:
         return self.wait + self.warmup
 
 
-_LAYERS = Schedule(wait=2, warmup=1, active=2)
-"""What is said before the first layer is rounded, then two layers: each has the same matrices."""
+_LAYERS = Schedule(wait=2, warmup=1, active=1)
+"""What is said before the first layer is rounded, then that layer: the others have the same matrices, and rounding
+column by column makes so many calls that two of them take minutes to sort."""
 SCHEDULES: Mapping[str, Schedule | None] = {
     "merge": None,
     "quantize": _LAYERS,
@@ -224,14 +225,14 @@ def _operators(running: "profile") -> tuple[Operator, ...]:
             self_ms=round(own / 1e3, 3),
             total_ms=round(float(one.cpu_time_total) / 1e3, 3),
             share=round(own / total, 4),
-            gflop=round(float(one.flops or 0) / 1e9, 3),
+            gflop=round(float(one.flops or 0) / 1e9, 6),
         )
         for own, one in sorted(found, key=lambda pair: -pair[0])[:_TOP]
     )
 
 
 def _stage_lines(stage: StageProfile) -> Iterator[str]:
-    recorded = f"{stage.steps} steps" if stage.steps else "all of it"
+    recorded = f"{stage.steps} {'step' if stage.steps == 1 else 'steps'}" if stage.steps else "all of it"
     yield f"{stage.stage}: {recorded if stage.trace else 'not recorded'}{f'; {stage.note}' if stage.note else ''}"
     if not stage.operators:
         if stage.trace:

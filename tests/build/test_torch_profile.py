@@ -83,15 +83,15 @@ class TestRecording:
         assert planned is not None
         recorded = run(profile, stage("distil", 40, before=100), tmp_path)
         assert recorded.steps == planned.active == calls(recorded, "aten::mm")
+        assert not any("ProfilerStep" in one.name for one in recorded.operators)
 
     def test_operators_have_their_times_shares_and_operations(self, profile: BuildProfile, tmp_path: Path) -> None:
         recorded = run(profile, stage("merge", 1), tmp_path)
         product = next(one for one in recorded.operators if one.name == "aten::mm")
-        assert product.gflop == pytest.approx(2 * 2 * 64 * 32 * 16 / 1e9, abs=1e-3)
+        assert product.gflop == pytest.approx(2 * 2 * 64 * 32 * 16 / 1e9, abs=1e-6)
         assert 0 < product.self_ms <= product.total_ms
         assert sum(one.share for one in recorded.operators) == pytest.approx(1, abs=0.01)
         assert [one.self_ms for one in recorded.operators] == sorted(one.self_ms for one in recorded.operators)[::-1]
-        assert not any("ProfilerStep" in one.name for one in recorded.operators)
 
     def test_a_stage_that_ends_before_the_recording_says_so(self, profile: BuildProfile, tmp_path: Path) -> None:
         recorded = run(profile, stage("quantize", 2), tmp_path)
@@ -217,7 +217,7 @@ class TestCommand:
         }
         rounding = next(one for one in kept["stages"] if one["stage"] == "quantize")
         assert any(one["name"] in ("aten::mm", "aten::addmm", "aten::linear") for one in rounding["operators"])
-        assert "quantize: 2 steps" in first.stdout
+        assert "quantize: 1 step\n" in first.stdout
         assert "profiler_start" not in first.stderr
         assert "aten::" in first.stdout
         again = slipstream("build", recipe, "--profile", home=home)
