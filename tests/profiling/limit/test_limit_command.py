@@ -64,6 +64,7 @@ def test_the_table_tells_what_is_read_and_computed_and_every_bound(home: Path, m
     assert "bundle 0123abcd (openvino) a step reads 22.6 kB of weights" in shown
     assert "1 40.3 kB 96.3 kOP 40.29 ms 25 memory bandwidth" in shown
     assert "8 164 kB 770 kOP 163.96 ms 49 memory bandwidth" in shown
+    assert "reads 22.7 kB at 1 MB/s at best (median 900 kB/s, least 800 kB/s)" in shown
     assert "reads 1.05 MB at 500 kB/s at best (median 400 kB/s, least 300 kB/s)" in shown
     assert "TTFT of a prompt of 100 tokens: >= 29.3 ms, by memory bandwidth" in shown
 
