@@ -50,7 +50,7 @@ now_ns: Callable[[], int] = monotonic_ns if ENABLED else int
 
 
 def is_traced() -> bool:
-    """Whether a tool gets the ranges."""
+    """Whether a tool announced itself, so that ranges are worth what they cost."""
     return _domain is not None
 
 

@@ -91,9 +91,13 @@ class TestNobodyListens:
 
     @pytest.mark.parametrize("hidden", ["", "sys.modules['nvtx'] = None\n"], ids=["installed", "not installed"])
     def test_a_tool_that_is_not_there_is_no_error(self, hidden: str) -> None:
-        """The variable names a library that does not exist: NVTX finds no tool."""
-        script = f"import sys\n{hidden}from slipstream.profiling import spans\nprint(spans.is_traced())"
-        assert alone(script, NVTX_INJECTION64_PATH="/nowhere/tool.so") == "False"
+        """The variable names a library that does not exist: NVTX finds no tool, and ranges go nowhere."""
+        script = (
+            f"import sys\n{hidden}from slipstream.profiling import spans\n"
+            "with spans.span('embed', 'r') as block: opened = spans.begin('queue', 'r')\n"
+            "print(0 < block.start_ns <= block.end_ns <= opened.end().end_ns)"
+        )
+        assert alone(script, NVTX_INJECTION64_PATH="/nowhere/tool.so") == "True"
 
 
 def test_switched_off_nothing_is_timed() -> None:
