@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from slipstream import InputError
 from slipstream.profiling.nsys.capture import CaptureFolder, convert, read
 from slipstream.profiling.nsys.reading import read_export
-from slipstream.profiling.nsys.results import NoReadingThere, Reading, read_reading
+from slipstream.profiling.nsys.results import Reading
 from slipstream.profiling.nsys.tool import find
 
 
@@ -35,19 +35,11 @@ def read_again(path: Path) -> tuple[Reading, CaptureFolder | None]:
 
 
 def _folder(folder: CaptureFolder) -> tuple[Reading, CaptureFolder]:
-    try:
-        answered = read_reading(folder.reading).requests.answered
-    except NoReadingThere:
-        answered = None  # it was stopped before it had been read
-    if folder.export.is_file() and folder.report.is_file():
-        reading = read_export(folder.export, answered)
-        folder.reading.write_text(reading.to_json(), encoding="utf-8")
-        return reading, folder
     if not folder.report.is_file() and not folder.raw.is_file():
         raise InputError(f"{folder.root} holds no capture", "give a folder that slipstream profile nsys wrote")
     nsys = find()
     convert(nsys, folder)
-    return read(nsys, folder, answered), folder
+    return read(nsys, folder), folder
 
 
 __all__ = ["read_again"]

@@ -12,13 +12,12 @@ from pathlib import Path
 
 from slipstream import EnvironmentFault
 from slipstream.loadtest.comparison.serving import ask_once
-from slipstream.loadtest.folder import Folder, Moments
 from slipstream.loadtest.preparation import prepare
 from slipstream.loadtest.run import State, Watch, generate
-from slipstream.loadtest.sample import read_samples
 from slipstream.loadtest.scenario import Scenario
 from slipstream.loadtest.schedule.plan import Plan
 from slipstream.loadtest.schedule.tokens import ServerTokenizer
+from slipstream.profiling.nsys.answered import answered_in, read_answered
 from slipstream.profiling.nsys.reading import read_export
 from slipstream.profiling.nsys.results import Reading
 from slipstream.profiling.nsys.serving import served_in
@@ -52,6 +51,10 @@ class CaptureFolder:
     @property
     def reading(self) -> Path:
         return self.root / "reading.json"
+
+    @property
+    def answered(self) -> Path:
+        return self.root / "answered.json"
 
     @property
     def log(self) -> Path:
@@ -111,19 +114,9 @@ class Window:
             self.closed_s = time.perf_counter()
             self.session.stop()
 
-    def answered(self, folder: Folder, moments: Moments) -> int:
-        """Requests of the load that began and succeeded while it was open."""
-        if self.opened_s is None or self.closed_s is None or not folder.samples.is_file():
-            return 0
-        first, last = self.opened_s - moments.monotonic, self.closed_s - moments.monotonic
-        return sum(
-            sample.outcome == "ok" and sample.sent_s >= first and sample.end_s <= last
-            for sample in read_samples(folder.samples)
-        )
 
-
-def capture(nsys: Nsys, wanted: Wanted, settings: Settings, into: CaptureFolder, told: Watch) -> int:
-    """Load a server, capture the window into ``into.report``, and say how many requests were answered in it.
+def capture(nsys: Nsys, wanted: Wanted, settings: Settings, into: CaptureFolder, told: Watch) -> None:
+    """Load a server and capture the window into ``into.report``.
 
     Ctrl-C ends the load and keeps what was captured so far.
 
@@ -146,8 +139,9 @@ def capture(nsys: Nsys, wanted: Wanted, settings: Settings, into: CaptureFolder,
         raise NothingCaptured(
             f"the load ended before its warm-up of {wanted.scenario.warmup:g} s did", "give a longer scenario"
         )
+    if window.closed_s is not None:
+        answered_in(folder, moments, window.opened_s, window.closed_s).write(into.answered)
     convert(nsys, into)
-    return window.answered(folder, moments)
 
 
 @contextmanager
@@ -175,14 +169,15 @@ def convert(nsys: Nsys, into: CaptureFolder) -> None:
     into.raw.unlink(missing_ok=True)
 
 
-def read(nsys: Nsys, into: CaptureFolder, answered: int | None = None) -> Reading:
-    """Export the report, read it and write ``reading.json``.
+def read(nsys: Nsys, into: CaptureFolder) -> Reading:
+    """Export the report where that was not done, read it and write ``reading.json``.
 
     Raises:
         NsysFailed, NoExport, SchemaUnknown, NoRanges: see there.
     """
-    nsys.export(into.report, into.export)
-    reading = read_export(into.export, answered)
+    if not into.export.is_file():
+        nsys.export(into.report, into.export)
+    reading = read_export(into.export, read_answered(into.answered))
     into.reading.write_text(reading.to_json(), encoding="utf-8")
     return reading
 

@@ -106,13 +106,13 @@ def _captured(
     from slipstream.profiling.nsys.tool import find
 
     found, settings = find(), Settings()
-    loaded = changed(scenario, {"rate": rate})
+    loaded = changed(scenario, {"rate": rate}).model_copy(update={"stage_times": "spans"})  # for the ids in them
     folder = _bundle(bundle, settings) if bundle else ""
     wanted = Wanted(loaded, duration, folder, session or "", url or "")
     into = CaptureFolder(new_folder(settings.home / "reports", "profile", loaded.name) / "nsys")
     with shown(quiet=quiet) as watch:
-        answered = capture(found, wanted, settings, into, watch)
-    return read(found, into, answered), into
+        capture(found, wanted, settings, into, watch)
+    return read(found, into), into
 
 
 def _bundle(given: str, settings: Settings) -> str:

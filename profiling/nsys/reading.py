@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from slipstream.profiling.nsys.answered import Answered
 from slipstream.profiling.nsys.calls import calls_by_stage, gather_calls
 from slipstream.profiling.nsys.export import Export, opened
 from slipstream.profiling.nsys.gpu import gpu_work
@@ -10,23 +11,24 @@ from slipstream.profiling.nsys.results import Reading, Requests
 from slipstream.profiling.nsys.stages import foreign_ranges, stage_times
 
 
-def read_export(path: Path, answered: int | None = None) -> Reading:
+def read_export(path: Path, answered: Answered | None = None) -> Reading:
     """What the SQLite export at ``path`` says.
 
     Args:
-        answered: how many requests the load generator saw begin and succeed in the capture; None: not known.
+        answered: what the load generator saw begin and succeed in the capture; None: not known.
 
     Raises:
         NoExport, SchemaUnknown, NoRanges: see `opened`.
     """
     with opened(path) as export:
         has_calls = gather_calls(export)
-        requests = read_requests(export, answered)
+        window_ns = _window_ns(export)
+        requests = read_requests(export, window_ns, answered)
         (processes,) = export.one("SELECT count(DISTINCT process) FROM span")
         return Reading(
             nsys=export.nsys,
             schema=export.schema,
-            window_ms=_window_ms(export),
+            window_ms=window_ns / 1e6,
             processes=processes,
             foreign_ranges=foreign_ranges(export),
             stages=stage_times(export),
@@ -37,12 +39,12 @@ def read_export(path: Path, answered: int | None = None) -> Reading:
         )
 
 
-def _window_ms(export: Export) -> float:
+def _window_ns(export: Export) -> int:
     if export.has("ANALYSIS_DETAILS"):
         (duration,) = export.one("SELECT max(duration) FROM ANALYSIS_DETAILS")
-        return float(duration) / 1e6
-    (duration,) = export.one("SELECT max(coalesce(end, start)) - min(start) FROM span")
-    return float(duration) / 1e6
+    else:
+        (duration,) = export.one("SELECT max(coalesce(end, start)) FROM span")
+    return int(duration)
 
 
 def _notes(requests: Requests, *, has_calls: bool) -> list[str]:
@@ -52,7 +54,7 @@ def _notes(requests: Requests, *, has_calls: bool) -> list[str]:
     if requests.answered is not None and requests.whole < requests.answered:
         notes.append(
             f"{requests.answered} requests were answered while it was captured and {requests.whole} are in it whole: "
-            "ranges were lost, or requests of another kind than most were among them"
+            "ranges of the others were lost"
         )
     if requests.whole < 100:
         notes.append(f"{requests.whole} whole requests: the slowest 1% is the slowest one")

@@ -1,8 +1,9 @@
 """The requests in a capture, and the critical path of the slowest 1% of them.
 
-The ranges of a request carry its payload. A capture cuts requests off at both of its ends and tells nothing of what was
-before it, so a request counts as whole when its first and its last range are of the stage and process that most
-requests begin and end with, and none is open.
+The ranges of a request carry its payload. A capture cuts requests off at both of its ends, and old versions of nsys
+drop the ranges that are still open then, so a request counts as whole if the load generator saw all of it meanwhile.
+Where that is not known, its first and its last range have to be of the stage and process that most requests begin and
+end with, and after its last one there has to be room for another as long as its longest.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
+from slipstream.profiling.nsys.answered import Answered
 from slipstream.profiling.nsys.calls import calls_in_range, calls_in_steps
 from slipstream.profiling.nsys.export import Export
 from slipstream.profiling.nsys.results import Calls, Excess, Part, Requests, SlowRequest
@@ -39,13 +41,14 @@ class Stretch:
     span: int | None
 
 
-def read_requests(export: Export, answered: int | None = None) -> Requests:
-    """What the ranges say of requests.
-
-    Args:
-        answered: how many the load generator saw begin and succeed in the capture.
-    """
+def read_requests(export: Export, window_ns: int, seen_by_load: Answered | None = None) -> Requests:
+    """What the ranges say of requests, in a capture of ``window_ns``."""
     export.rows.executescript(_REQUESTS)
+    if seen_by_load is not None and seen_by_load.payloads:
+        export.rows.executemany(_WHOLE_IF_SEEN, ((one,) for one in seen_by_load.payloads))
+    else:
+        export.rows.execute(_WHOLE_IF_LIKE_MOST, (window_ns,))
+    answered = None if seen_by_load is None else seen_by_load.count
     seen, whole = export.one("SELECT count(*), coalesce(sum(is_whole), 0) FROM request")
     if not whole:
         return Requests(seen, 0, answered, None, None, None, (), ())
@@ -64,7 +67,7 @@ def read_requests(export: Export, answered: int | None = None) -> Requests:
 _STAGES = ", ".join(f"'{stage}'" for stage in STAGES)
 _REQUESTS = f"""
 CREATE TEMP TABLE request AS
-SELECT payload, min(start) AS start, max(end) AS end, sum(end IS NULL) AS still,
+SELECT payload, min(start) AS start, max(end) AS end, max(end - start) AS longest, sum(end IS NULL) AS still,
     (SELECT one.stage || one.process FROM span AS one WHERE one.payload = span.payload AND one.stage IN ({_STAGES})
         ORDER BY one.start LIMIT 1) AS first,
     (SELECT one.stage || one.process FROM span AS one WHERE one.payload = span.payload AND one.stage IN ({_STAGES})
@@ -72,12 +75,15 @@ SELECT payload, min(start) AS start, max(end) AS end, sum(end IS NULL) AS still,
     0 AS is_whole
 FROM span WHERE payload IS NOT NULL AND stage IN ({_STAGES}) GROUP BY payload;
 
-UPDATE request SET is_whole = 1 WHERE still = 0
-    AND first = (SELECT first FROM request GROUP BY first ORDER BY count(*) DESC LIMIT 1)
-    AND last = (SELECT last FROM request WHERE still = 0 GROUP BY last ORDER BY count(*) DESC LIMIT 1);
-CREATE INDEX temp.request_length ON request (is_whole, end - start);
+CREATE UNIQUE INDEX temp.request_payload ON request (payload);
 CREATE TEMP TABLE path (payload INTEGER, stage TEXT, took INTEGER);
 """  # noqa: S608
+_WHOLE_IF_SEEN = "UPDATE request SET is_whole = 1 WHERE payload = ? AND still = 0"
+_WHOLE_IF_LIKE_MOST = """
+UPDATE request SET is_whole = 1 WHERE still = 0 AND end + longest <= ?
+    AND first = (SELECT first FROM request GROUP BY first ORDER BY count(*) DESC LIMIT 1)
+    AND last = (SELECT last FROM request WHERE still = 0 GROUP BY last ORDER BY count(*) DESC LIMIT 1)
+"""
 _RANGES = f"""
 SELECT span.payload, span.start, span.end, span.stage, span.id
 FROM span JOIN request ON request.payload = span.payload

@@ -17,7 +17,8 @@ from slipstream.settings import Settings
 _STOPPED_WITHIN_S = 30.0
 _ATTEMPTS = 3
 _FAULT = "QuadD"
-"""The name of its own sources, which nsys 2022.4 prints when it cannot begin: once in some 60 times on a busy machine."""
+"""In the exception of nsys 2022.4 that cannot begin: a race of its own for a semaphore, once in some 60 times when all
+cores are busy."""
 
 
 @contextmanager

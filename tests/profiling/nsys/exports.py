@@ -39,6 +39,7 @@ class Made:
         self._text("")
         for name, value in (("EXPORT_PRODUCT_VERSION", "2022.4.2.1"), ("EXPORT_SCHEMA_VERSION", "3.0.0")):
             self._put("EXPORT_META_DATA", name=name, value=value)
+        self._put("ANALYSIS_DETAILS", globalVid=_MACHINE, duration=10**9, startTime=0, stopTime=10**9)
         for process in processes:
             self.domain(domain, process, number=1)
 

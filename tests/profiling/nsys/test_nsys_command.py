@@ -198,12 +198,17 @@ def test_ctrl_c_ends_the_load_and_what_was_captured_is_read(nsys: Nsys, scenario
 def running(nsys: Nsys, tmp_path: Path) -> Iterator[tuple[Session, str]]:
     """A server that somebody began in a session of nsys."""
     session = Session(nsys, "slipstream-standing")
-    with subprocess.Popen([*session.launcher, sys.executable, str(ANSWERING)], stdout=subprocess.PIPE) as process:
+    process, said = None, b""
+    for _ in range(3):  # see `serving` for what may be wrong with the first one
+        process = subprocess.Popen([*session.launcher, sys.executable, str(ANSWERING)], stdout=subprocess.PIPE)
         assert process.stdout is not None
-        yield session, json.loads(process.stdout.readline())["ready"]["url"]
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
-        session.close()
+        if said := process.stdout.readline():
+            break
+    assert process is not None
+    yield session, json.loads(said)["ready"]["url"]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    session.close()
 
 
 def test_a_server_in_a_session_is_captured_and_goes_on(
