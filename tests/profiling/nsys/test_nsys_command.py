@@ -204,6 +204,7 @@ def running(nsys: Nsys, tmp_path: Path) -> Iterator[tuple[Session, str]]:
         assert process.stdout is not None
         if said := process.stdout.readline():
             break
+        process.communicate(timeout=30)
     assert process is not None
     yield session, json.loads(said)["ready"]["url"]
     process.send_signal(signal.SIGINT)
