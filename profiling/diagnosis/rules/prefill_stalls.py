@@ -34,8 +34,8 @@ def check(case: Case) -> Finding | None:
             ),
             f"they are {share:.0%} of all decode time, and {during.mean():.0%} of them fell into another's prefill",
         ),
-        remedy="shorten what is read (serving.context_tokens in the recipe; equal beginnings are read once), or what one "
-        "step reads of it (PREFILL_TOKENS in engines/openvino), which makes the first token later",
+        remedy="shorten what is read (serving.context_tokens in the recipe; equal beginnings are read once), or what "
+        "one step reads of it (PREFILL_TOKENS in engines/openvino), which makes the first token later",
         severity="high" if share >= 2 * _OWNS else "low",
     )
 
