@@ -2,7 +2,8 @@
 
 Two servers of the same bundle stand side by side, one of them with ``SLIPSTREAM_SPANS=0``; one of them works at a time.
 Each round asks the same amount of work of every side in turn, in another order each time, so that a drift of the
-machine hits all. Off is measured twice a round: the ratio of its two halves is what differs where nothing does.
+machine hits all. Off is measured twice a round: the ratio of its two halves is what differs where nothing does. CPU
+seconds of all the server's processes for each token are told too: on a busy machine they are the fairer measure.
 
 Run: ``python -m tests.benchmarks.profiling.overhead`` (after ``make run`` has built the bundle), about ten minutes on
 an idle machine.
@@ -15,6 +16,7 @@ import statistics
 import timeit
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,6 +29,17 @@ STREAMS, ROUNDS, PROMPTS, TOKENS = 8, 12, 16, 128
 SIDES = ("off", "on", "told", "off again")
 ASKING = {"x-slipstream-timing": "1"}
 _CALLS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    tokens_per_s: float
+    cpu_ms_per_token: float
+
+
+def cpu_s(server: Server) -> float:
+    """Of every process of ``server`` so far."""
+    return sum(times.user + times.system for times in (process.cpu_times() for process in server.tree()))
 
 
 @contextmanager
@@ -46,7 +59,7 @@ def served(switch: str, folder: Path, bundles: Path) -> Iterator[Server]:
         yield server
 
 
-def tokens_per_s(server: Server, side: str, salt: str, streams: int, prompts: int) -> float:
+def measure(server: Server, side: str, salt: str, streams: int, prompts: int) -> Rate:
     """No prompt is asked twice of a server, and every answer has the same length."""
     bodies: list[dict[str, object]] = [
         {
@@ -59,29 +72,35 @@ def tokens_per_s(server: Server, side: str, salt: str, streams: int, prompts: in
         for number in range(prompts)
     ]
     headers = ASKING if side == "told" else {}
+    before = cpu_s(server)
     answers, wall_s = asyncio.run(closed_loop(server, bodies, streams, headers))
-    return sum(answer.completion_tokens for answer in answers) / wall_s
+    tokens = sum(answer.completion_tokens for answer in answers)
+    return Rate(tokens / wall_s, (cpu_s(server) - before) / tokens * 1e3)
 
 
-def rounds(servers: dict[str, Server], streams: int, count: int, prompts: int) -> dict[str, list[float]]:
-    """Tokens/s of every side, round by round."""
-    rates: dict[str, list[float]] = {side: [] for side in SIDES}
+def rounds(servers: dict[str, Server], streams: int, count: int, prompts: int) -> dict[str, list[Rate]]:
+    """Those of every side, round by round."""
+    rates: dict[str, list[Rate]] = {side: [] for side in SIDES}
     for number in range(count):
         start = number % len(SIDES)
         for side in SIDES[start:] + SIDES[:start]:
-            rates[side].append(tokens_per_s(servers[side], side, f"r{number}", streams, prompts))
-        print(f"  round {number}:", {side: f"{values[-1]:.1f}/s" for side, values in rates.items()}, flush=True)
+            rates[side].append(measure(servers[side], side, f"r{number}", streams, prompts))
+        told = {side: f"{of[-1].tokens_per_s:.1f}/s {of[-1].cpu_ms_per_token:.2f} ms" for side, of in rates.items()}
+        print(f"  round {number}:", told, flush=True)
     return rates
 
 
-def show(rates: dict[str, list[float]], streams: int) -> None:
+def show(rates: dict[str, list[Rate]], streams: int) -> None:
     for side in SIDES[1:]:
-        ratios = [rate / off for rate, off in zip(rates[side], rates["off"], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        print(
-            f"{streams} streams, {side}: {statistics.median(rates[side]):.1f} tokens/s, "
-            f"{middle:.4f} of off (quartiles {low:.4f}-{high:.4f})"
-        )
+        pairs = list(zip(rates[side], rates["off"], strict=True))
+        print(f"{streams} streams, {side} against off:")
+        print(f"  tokens/s {quartiles([one.tokens_per_s / off.tokens_per_s for one, off in pairs])}")
+        print(f"  CPU seconds a token {quartiles([one.cpu_ms_per_token / off.cpu_ms_per_token for one, off in pairs])}")
+
+
+def quartiles(ratios: list[float]) -> str:
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return f"{middle:.4f} (quartiles {low:.4f}-{high:.4f}, {len(ratios)} rounds)"
 
 
 def one_range() -> None:
@@ -117,7 +136,7 @@ def main() -> None:
         servers = {"off": silent, "on": timed, "told": timed, "off again": silent}
         for streams in given.streams:
             for side in SIDES:
-                tokens_per_s(servers[side], side, f"warm{streams}", streams, streams)
+                measure(servers[side], side, f"warm{streams}", streams, streams)
             show(rounds(servers, streams, given.rounds, given.prompts), streams)
 
 
