@@ -110,6 +110,7 @@ def test_what_a_call_calls_is_not_counted_again(made: Made) -> None:
 
 def test_ranges_that_hold_no_thread_have_no_waits(made: Made) -> None:
     made.begun("decode", 0, 100)
+    made.pushed("step", 200, 300)  # on the same thread
     made.call("futex", 10, 90)
     assert read_export(made.path).calls == ()
 
