@@ -23,9 +23,10 @@ def test_the_appliance_is_captured_stage_by_stage(nsys: Nsys, home: Path) -> Non
     assert {one.stage for one in reading.stages} == {*STAGES, "step"}
     assert reading.processes >= 4  # the facade, embedder, retriever and the engine
     assert reading.requests.answered
-    assert reading.requests.whole >= reading.requests.answered
+    assert reading.requests.whole == reading.requests.answered  # by the ids that the server told the load
     stages = {one.stage: one for one in reading.stages}
-    assert stages["decode"].ranges > stages["prefill"].ranges >= reading.requests.whole
+    assert (stages["queue"].requests or 0) >= reading.requests.whole
+    assert stages["decode"].ranges > stages["prefill"].ranges > 0  # an answer that was declined has neither
     assert {one.stage for one in reading.calls} >= {"step"}
     path = [part.stage for part in reading.requests.slowest[0].path]
     assert path.index("retrieve") < path.index("prefill") < path.index("decode")
