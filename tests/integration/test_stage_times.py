@@ -110,6 +110,12 @@ class TestAgainstItsClient:
         answers = heard(stack, "slipstream", 1)
         assert median(abs(answer.ttft_ms - answer.timing["ttft_ms"]) for answer in answers) <= TTFT_MS
 
+    def test_decoding_is_what_its_client_sees_between_the_first_token_and_the_end(self, stack: Stack) -> None:
+        """Waits fill what lies between stages, so sums alone would not miss a step."""
+        answers = heard(stack, "slipstream-base", 1, max_tokens=64)
+        shares = [answer.timing["stages"]["decode"] / (answer.end_to_end_ms - answer.ttft_ms) - 1 for answer in answers]
+        assert median(map(abs, shares)) <= SHARE
+
     def test_until_the_first_token_the_stages_sum_to_its_time(self, stack: Stack) -> None:
         """What the engine computes next runs beside the way of the first token to the client."""
         for answer in heard(stack, "slipstream", 1):
