@@ -8,7 +8,7 @@ requests as the effective sample size says: of the two whichever is less.
 What makes neighbours alike is not always a queue: latencies far below the bound drift with the machine. They count as
 they are where none missed and there is `ROOM`. A queue that has just not come yet has none: it spreads the waits.
 
-Simulated (``python -m tests.benchmarks.loadtest.verdicts``; 1 and 4 slots at 50% to 95% load, 300 and 1,000 requests), a
+Simulated (``python -m tests.benchmarks.loadtest.verdicts``; 1 and 4 slots at 50% to 95% load, 300 or 1,000 requests), a
 claim that is false by little is so proven in 0% to 6% of the runs, where plain counting proves 20% to 89%; one that is
 true by little is refuted in 0% to 4%, by plain counting in 8% to 29%. Of 60 requests it cannot always be seen that
 neighbours are alike: at 50% load 16% of the false claims are proven. Nearer to the limit a run needs thousands of
