@@ -2,8 +2,10 @@
 
 Two servers of the same bundle stand side by side, one of them with ``SLIPSTREAM_SPANS=0``; one of them works at a time.
 Each round asks the same amount of work of every side in turn, in another order each time, so that a drift of the
-machine hits all. Off is measured twice a round: the ratio of its two halves is what differs where nothing does. CPU
-seconds of all the server's processes for each token are told too: on a busy machine they are the fairer measure.
+machine hits all. Off is measured twice a round: the ratio of its two halves is what differs where nothing does, and
+the mean of both is what the others are held to. A round is short and there are many of them, because the speed of a
+virtual machine jumps by a factor of two from one second to the next; medians come with their 95% interval from order
+statistics. CPU seconds of all the server's processes for each token are told too.
 
 Run: ``python -m tests.benchmarks.profiling.overhead`` (after ``make run`` has built the bundle), about ten minutes on
 an idle machine.
@@ -20,12 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from slipstream.loadtest.statistics.order import interval_ranks
 from slipstream.profiling import spans
 from slipstream.settings import Settings
 from tests.benchmarks.served import Server, closed_loop, machine, serve
 from tests.benchmarks.serving import conversation
 
-STREAMS, ROUNDS, PROMPTS, TOKENS = 8, 12, 16, 128
+STREAMS, ROUNDS, PROMPTS, TOKENS = 8, 60, 8, 64
 SIDES = ("off", "on", "told", "off again")
 ASKING = {"x-slipstream-timing": "1"}
 _CALLS = 200_000
@@ -91,16 +94,27 @@ def rounds(servers: dict[str, Server], streams: int, count: int, prompts: int) -
 
 
 def show(rates: dict[str, list[Rate]], streams: int) -> None:
-    for side in SIDES[1:]:
-        pairs = list(zip(rates[side], rates["off"], strict=True))
-        print(f"{streams} streams, {side} against off:")
-        print(f"  tokens/s {quartiles([one.tokens_per_s / off.tokens_per_s for one, off in pairs])}")
-        print(f"  CPU seconds a token {quartiles([one.cpu_ms_per_token / off.cpu_ms_per_token for one, off in pairs])}")
+    both = list(zip(rates["off"], rates["off again"], strict=True))
+    print(f"{streams} streams, {len(both)} rounds; median and its 95% interval:")
+    for name, of in _MEASURES:
+        base = [(of(one) + of(other)) / 2 for one, other in both]
+        print(f"  {name}, off again against off: {middle([of(other) / of(one) for one, other in both])}")
+        for side in ("on", "told"):
+            found = [of(one) / against for one, against in zip(rates[side], base, strict=True)]
+            print(f"  {name}, {side} against both: {middle(found)}")
 
 
-def quartiles(ratios: list[float]) -> str:
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    return f"{middle:.4f} (quartiles {low:.4f}-{high:.4f}, {len(ratios)} rounds)"
+_MEASURES: tuple[tuple[str, Callable[[Rate], float]], ...] = (
+    ("tokens/s", lambda rate: rate.tokens_per_s),
+    ("CPU seconds a token", lambda rate: rate.cpu_ms_per_token),
+)
+
+
+def middle(ratios: list[float]) -> str:
+    ordered = sorted(ratios)
+    low, high = interval_ranks(len(ordered), 0.5, 0.025)
+    bounds = f"{ordered[low - 1]:.4f}-{ordered[high - 1]:.4f}" if low and high else "too few rounds for an interval"
+    return f"{statistics.median(ordered):.4f} ({bounds})"
 
 
 def one_range() -> None:
