@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ SAMPLE_ADAPTER = ROOT / "build" / "samples" / "code-assistant-lora"
 COLLECTION = "code"
 # Before torch is loaded: on a busy machine, threads that spin at barriers make a training of 4 s one of 5 minutes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Whoever starts the tests in the background of a script may have had Ctrl-C ignored, which every command would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def keep_imports_out_of_collections() -> None:
