@@ -6,6 +6,7 @@ its server may run on one core only, which others keep busy.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,10 +30,10 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def own_home(home: Path, tmp_path: Path) -> Path:
-    """The bundle of every test in a home of its own, because one server runs on a home."""
+    """What every test serves in a home of its own: one server runs on a home, and one holds an index."""
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "bundles").symlink_to(home / "bundles")
-    (tmp_path / "home" / "index").symlink_to(home / "index")
+    shutil.copytree(home / "index", tmp_path / "home" / "index")
     return tmp_path / "home"
 
 
@@ -82,7 +83,7 @@ def of_rule(profile: Mapping[str, Any], rule: str) -> dict[str, Any] | None:
 
 
 def test_a_store_that_answers_late_is_named(own_home: Path, tmp_path: Path) -> None:
-    (own_home / "index").unlink()
+    shutil.rmtree(own_home / "index")
     (tmp_path / "qdrant").mkdir()
     one_user = {"arrivals": {"kind": "closed", "users": 1, "think": 0.0}, "requests": 8}
     with fake_qdrant(tmp_path / "qdrant") as (url, qdrant):
