@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,3 +81,12 @@ def home() -> Path:
         done = slipstream(*command, home=path)
         assert done.returncode == 0, f"slipstream {' '.join(command)}\n{done.stdout}\n{done.stderr}"
     return path
+
+
+@pytest.fixture
+def own_home(home: Path, tmp_path: Path) -> Path:
+    """What `home` has, for a test that serves it: one server runs on a home, and one holds an index."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "bundles").symlink_to(home / "bundles")
+    shutil.copytree(home / "index", tmp_path / "home" / "index")
+    return tmp_path / "home"

@@ -28,15 +28,6 @@ from tests.integration.conftest import wait_ready
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-def own_home(home: Path, tmp_path: Path) -> Path:
-    """What every test serves in a home of its own: one server runs on a home, and one holds an index."""
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "bundles").symlink_to(home / "bundles")
-    shutil.copytree(home / "index", tmp_path / "home" / "index")
-    return tmp_path / "home"
-
-
 @contextmanager
 def served(home: Path, cores: set[int] | None = None, **env: str) -> Iterator[dict[str, str]]:
     """The environment of a server that runs on ``home``, on ``cores`` only."""

@@ -13,11 +13,10 @@ from tests.conftest import slipstream
 
 
 @pytest.mark.integration
-def test_the_appliance_is_captured_stage_by_stage(nsys: Nsys, home: Path) -> None:
-    before = set((home / "reports").glob("profile-*"))
-    done = slipstream("profile", "nsys", "--scenario", "smoke", "--duration", "30", "--json", home=home)
+def test_the_appliance_is_captured_stage_by_stage(nsys: Nsys, own_home: Path) -> None:
+    done = slipstream("profile", "nsys", "--scenario", "smoke", "--duration", "30", "--json", home=own_home)
     assert done.returncode == 0, done.stderr
-    (made,) = set((home / "reports").glob("profile-*")) - before
+    (made,) = (own_home / "reports").glob("profile-*")
     reading = read_reading(CaptureFolder(made / "nsys").reading)
     assert json.loads(done.stdout) == json.loads(reading.to_json())
     assert {one.stage for one in reading.stages} == {*STAGES, "step"}
