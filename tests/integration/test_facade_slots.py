@@ -129,7 +129,7 @@ def test_a_client_that_leaves_at_once_is_forgotten(stack: Stack) -> None:
     leave(stack, chat("slipstream", stream=True), lambda now: True)
     time.sleep(1.0)
     after = wait_for(stack, lambda now: now.idle, timeout_s=5)
-    assert after.tokens - before.tokens <= 30
+    assert after.tokens - before.tokens <= 150, "it asked for 900"
 
 
 async def ask_all(stack: Stack, bodies: list[dict[str, Any]]) -> list[httpx.Response]:
