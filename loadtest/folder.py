@@ -131,7 +131,7 @@ class Folder:
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise NoRunThere(
-                f"{self.root} holds no load test: {error}", "give a folder that slipstream loadtest or profile run wrote"
+                f"{self.root} holds no load test: {error}", "give a folder of slipstream loadtest or profile run"
             ) from error
 
 
