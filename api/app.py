@@ -20,14 +20,19 @@ from slipstream.settings import Settings
 
 
 def create_app(
-    bundle: Bundle, settings: Settings, triton: TritonClient, phase: Callable[[], str] = lambda: "ready"
+    bundle: Bundle,
+    settings: Settings,
+    triton: TritonClient,
+    phase: Callable[[], str] = lambda: "ready",
+    triton_metrics: str = "",
 ) -> FastAPI:
     """The facade for ``bundle``, whose ensemble ``triton`` reaches.
 
     Args:
         phase: how the Triton process is doing, in the supervisor's words; only ``ready`` makes it worth asking.
+        triton_metrics: where that process tells its metrics, for who reads ours.
     """
-    metrics = Metrics(bundle.manifest)
+    metrics = Metrics(bundle.manifest, triton_metrics)
     facade = Facade(
         bundle=bundle,
         settings=settings,

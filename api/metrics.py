@@ -16,7 +16,7 @@ _DURATION_BUCKETS_S = (0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 
 class Metrics:
     """One registry per app, so that two apps in one process (tests) do not meet."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, triton_metrics: str = "") -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(
             "slipstream_requests", "Requests answered.", ("route", "model", "status"), registry=registry
@@ -52,8 +52,13 @@ class Metrics:
             "slipstream_disconnects", "Clients that left before their answer was finished.", registry=registry
         )
         self.feedback = Counter("slipstream_feedback", "Ratings received.", ("rating",), registry=registry)
-        info = Gauge("slipstream_info", "Always 1.", ("version", "release", "bundle"), registry=registry)
-        info.labels(__version__, manifest.release_name, manifest.id).set(1)
+        info = Gauge(
+            "slipstream_info",
+            "Always 1; triton_metrics is where Triton tells its models' and the engine's.",
+            ("version", "release", "bundle", "triton_metrics"),
+            registry=registry,
+        )
+        info.labels(__version__, manifest.release_name, manifest.id, triton_metrics).set(1)
         registry.register(MachineCollector())
 
     def render(self) -> bytes:

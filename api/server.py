@@ -67,7 +67,8 @@ class Appliance:
         self._on_ready = on_ready
         self._supervisor = Supervisor(bundle, settings, seal)
         self._triton = TritonClient(self._supervisor.grpc_address)
-        app = create_app(bundle, settings, self._triton, lambda: self._supervisor.state)
+        supervisor = self._supervisor
+        app = create_app(bundle, settings, self._triton, lambda: supervisor.state, supervisor.metrics_url)
         self._closing: asyncio.Event = app.state.facade.closing
         config = uvicorn.Config(
             app,

@@ -27,13 +27,22 @@ _FIELDS = {
     "draft_proposed_total": "proposed",
     "draft_accepted_total": "accepted",
 }
+_SAID = re.compile(r'^slipstream_info\{[^}]*triton_metrics="[^"]*:(\d+)/', re.MULTILINE)
+_PATIENCE_S = 5.0
 _LINE = re.compile(rf"^{_PREFIX}(\w+)(?:\{{[^}}]*\}})? (\S+)", re.MULTILINE)
 
 
 def triton_metrics(url: str, port: int) -> str:
-    """Where Triton tells its metrics, beside the facade at ``url``: on the same host, at a port of its own."""
+    """Where Triton tells its metrics, beside the facade at ``url``: on the same host, at the port that the facade says.
+
+    ``port`` is taken where the facade does not say. Triton itself may listen on that host's loopback only.
+    """
+    said = None
+    with suppress(httpx.HTTPError, ValueError):
+        answer = httpx.get(f"{url.rstrip('/').removesuffix('/v1')}/metrics", timeout=_PATIENCE_S, trust_env=False)
+        said = _SAID.search(answer.text)
     host = urlsplit(url).hostname or "127.0.0.1"
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
+    return f"http://{f'[{host}]' if ':' in host else host}:{said[1] if said else port}/metrics"
 
 
 class EngineWatch:

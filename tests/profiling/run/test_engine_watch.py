@@ -64,12 +64,25 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     assert read_engine(path, 10.0) == (EngineLook(0.5, active=2),)
 
 
+def informed(port: int) -> bytes:
+    where = f'triton_metrics="http://127.0.0.1:{port}/metrics",version="0.1.0"'
+    return f'slipstream_requests_in_flight 1.0\nslipstream_info{{bundle="75e6",release="main",{where}}} 1.0\n'.encode()
+
+
+def test_triton_is_asked_at_the_port_that_the_facade_says() -> None:
+    with scripted(answering("200 OK", informed(43210))) as server:
+        assert triton_metrics(f"{server.host}/v1", 8002) == "http://127.0.0.1:43210/metrics"
+
+
+@pytest.mark.parametrize("said", [b"", b'slipstream_info{version="0.1.0"} 1.0\n', informed(0)[:60], b"\xff\x00"])
+def test_where_the_facade_says_nothing_it_is_the_port_of_the_settings(said: bytes) -> None:
+    with scripted(answering("200 OK", said)) as server:
+        assert triton_metrics(server.host, 8002) == "http://127.0.0.1:8002/metrics"
+
+
 @pytest.mark.parametrize(
     ("url", "metrics"),
-    [
-        ("http://127.0.0.1:8080", "http://127.0.0.1:8002/metrics"),
-        ("http://[::1]:8080/v1", "http://[::1]:8002/metrics"),
-    ],
+    [("http://127.0.0.1:9", "http://127.0.0.1:8002/metrics"), ("http://[::1]:9/v1", "http://[::1]:8002/metrics")],
 )
-def test_triton_is_asked_beside_the_facade(url: str, metrics: str) -> None:
+def test_triton_is_on_the_host_of_the_facade(url: str, metrics: str) -> None:
     assert triton_metrics(url, 8002) == metrics
