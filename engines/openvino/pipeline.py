@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from slipstream import InputError
-from slipstream.engines.openvino.arithmetic import BLOCK_TOKENS, FAST, arithmetic_of
+from slipstream.engines.openvino.arithmetic import BLOCK_TOKENS, arithmetic_of
 from slipstream.engines.openvino.speculation import Account, draft_folder, speculate, write_encoder
 from slipstream.engines.openvino.telemetry import switch_off_telemetry
 from slipstream.engines.openvino.vocabulary import token_bytes, vocabulary_model, with_end
@@ -156,7 +156,8 @@ def load_pipeline(engine_dir: Path, options: RuntimeOptions, config: EngineConfi
         else:
             folder = loading.enter_context(draft_folder(options.speculation.engine))
             _write_tokenizer(options.tokenizer, config, folder)
-            proposer = {"draft_model": draft_model(str(folder), "CPU", **common, **FAST.properties)}
+            fast = arithmetic_of(RuntimeOptions()).properties
+            proposer = {"draft_model": draft_model(str(folder), "CPU", **common, **fast)}
         return ContinuousBatchingPipeline(str(engine_dir), tokenizer, scheduler, "CPU", **properties, **proposer)
 
 

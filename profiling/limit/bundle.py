@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slipstream.profiling.limit.cards import card_roof
 from slipstream.profiling.limit.openvino import openvino_work
+from slipstream.profiling.limit.probe import cpu_features
 from slipstream.profiling.limit.roof import Roof
 from slipstream.profiling.limit.tensorrt_llm import tensorrt_llm_work
 from slipstream.profiling.limit.work import LimitUnknown, Work
@@ -50,8 +51,8 @@ def find_folder(bundles_dir: Path, reference: str | None) -> Path:
     return found[0]
 
 
-def read_work(folder: Path) -> BundleWork:
-    """The work of the engine in the bundle at ``folder``.
+def read_work(folder: Path, isa: Set[str] | None = None) -> BundleWork:
+    """The work of the engine in the bundle at ``folder``, served by a CPU that can ``isa`` (None: this one).
 
     Raises:
         LimitUnknown: the folder is no bundle, or its engine cannot be counted.
@@ -66,7 +67,8 @@ def read_work(folder: Path) -> BundleWork:
     except (KeyError, TypeError, ValueError) as error:
         raise LimitUnknown(f"{folder} has a manifest without {error}", "slipstream build RECIPE") from error
     if target == "openvino":
-        return BundleWork(bundle_id, target, slots, openvino_work(folder / "engine", serving, proposed))
+        work = openvino_work(folder / "engine", serving, proposed, cpu_features() if isa is None else isa)
+        return BundleWork(bundle_id, target, slots, work)
     if target == "tensorrt_llm":
         work, planned = tensorrt_llm_work(folder / "engine", quantization)
         return BundleWork(bundle_id, target, slots, work, card_roof(planned.gpu, planned.gpus))

@@ -1,25 +1,29 @@
 """The work of an OpenVINO engine: its products from the IR, its cache from ``config.json`` and how it is served."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
 from slipstream.profiling.limit.ir import read_products
 from slipstream.profiling.limit.work import LimitUnknown, Work
 
-# As `engines.openvino.arithmetic` says, and a test holds both to each other: an 8-bit cache keeps a scale and a zero
-# point of 32 bits each, for keys by channel and block of 32 positions, for values by position.
+# As `engines.openvino.arithmetic` says, and a test holds both to each other: the cache is bf16 where the CPU multiplies
+# that, and one of 8 bits keeps a scale and a zero point of 32 bits each, for keys by channel and block of 32 positions,
+# for values by position.
+_BF16_ISA = frozenset({"avx512_bf16", "amx_bf16"})
+_ELEMENT_BYTES = {"u8": 1, "bf16": 2, "f32": 4}
 _BLOCK_TOKENS = 32
 _SCALE_BYTES = 8
 
 
-def openvino_work(engine_dir: Path, serving: Mapping[str, Any], proposed_tokens: int) -> Work:
+def openvino_work(engine_dir: Path, serving: Mapping[str, Any], proposed_tokens: int, isa: Set[str]) -> Work:
     """What the engine in ``engine_dir`` reads and computes.
 
     Args:
         serving: the manifest's serving options.
         proposed_tokens: that one step verifies at most; 0 without speculation.
+        isa: what the CPU that serves it can, in the kernel's words.
 
     Raises:
         LimitUnknown: the folder is no such engine.
@@ -36,17 +40,18 @@ def openvino_work(engine_dir: Path, serving: Mapping[str, Any], proposed_tokens:
         raise LimitUnknown(f"{engine_dir} is not an OpenVINO engine: {error!r}", "slipstream build RECIPE") from error
     products = read_products(engine_dir / "openvino_model.xml", vocabulary_size)
     is_exact = bool(serving.get("batch_invariant")) or proposed_tokens > 0
-    per_head = 4 * 2 * width if is_exact else 2 * width + _SCALE_BYTES * (width + _BLOCK_TOKENS) / _BLOCK_TOKENS
+    precision = "f32" if is_exact else "bf16" if isa & _BF16_ISA else "u8"
+    scales = _SCALE_BYTES * (width + _BLOCK_TOKENS) / _BLOCK_TOKENS if precision == "u8" else 0
     return Work(
         weight_bytes=products.weight_bytes,
         row_bytes=products.row_bytes,
         parameters=products.parameters,
         head_parameters=products.head_parameters,
-        kv_bytes_per_token=layers * kv_heads * per_head,
+        kv_bytes_per_token=layers * kv_heads * (2 * width * _ELEMENT_BYTES[precision] + scales),
         attention_width=layers * heads * width,
         tokens_per_step=1 + proposed_tokens,
         arithmetic="f32" if is_exact else "fast",
-        precision="f32" if is_exact else "u8",
+        precision=precision,
     )
 
 

@@ -68,6 +68,15 @@ def cpu_name() -> str:
     return f"{found}, {cores()} {'core' if cores() == 1 else 'cores'}"
 
 
+def cpu_features() -> frozenset[str]:
+    """What the CPU can, in the kernel's words; empty where it does not say."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith(("flags", "Features")):
+                return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -140,4 +149,4 @@ def _timed(product: Product) -> float:
     return product.operations / (time.perf_counter() - started)
 
 
-__all__ = ["Effort", "best_products", "cores", "cpu_name", "probe", "read_bandwidth"]
+__all__ = ["Effort", "best_products", "cores", "cpu_features", "cpu_name", "probe", "read_bandwidth"]

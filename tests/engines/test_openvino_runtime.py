@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
-from slipstream.engines.openvino import engine_process
+from slipstream.engines.host import probe_host
+from slipstream.engines.openvino import arithmetic, engine_process
 from slipstream.engines.openvino.engine_process import EngineNotLoaded
 from slipstream.engines.openvino.pipeline import (
     PREFILL_TOKENS,
@@ -82,8 +84,22 @@ class TestRequestsThatCannotBe:
             small.close()
 
 
-def test_the_cache_takes_the_bytes_it_was_granted_and_no_more(engine: Path) -> None:
-    options = RuntimeOptions(kv_cache_bytes=2**20)
+BF16 = {"avx512_bf16", "amx_bf16"}
+
+
+@pytest.mark.parametrize(
+    ("isa", "is_exact"),
+    [
+        (set(), False),
+        pytest.param(BF16, False, marks=pytest.mark.skipif(not BF16 & probe_host().isa, reason="a CPU without bf16")),
+        (set(), True),
+    ],
+)
+def test_the_cache_takes_the_bytes_it_was_granted_and_no_more(
+    engine: Path, monkeypatch: pytest.MonkeyPatch, isa: set[str], is_exact: bool
+) -> None:
+    monkeypatch.setattr(arithmetic, "probe_host", lambda: SimpleNamespace(isa=isa))
+    options = RuntimeOptions(kv_cache_bytes=2**20, batch_invariant=is_exact)
     config = EngineConfig(engine, options)
     pipeline = load_pipeline(engine, options, config)
     request = GenerationRequest("one", PROMPT, Sampling(max_tokens=1))

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from slipstream.engines.openvino import arithmetic
 from slipstream.engines.openvino.arithmetic import BLOCK_TOKENS
 from slipstream.engines.openvino.pipeline import EngineConfig, EngineUnreadable
 from slipstream.engines.openvino.runtime import OpenVinoRuntime
@@ -249,11 +251,18 @@ class TestCounts:
         both = EngineConfig(engine, options("draft", 3, engine))
         assert both.kv_blocks == KV_CACHE_BYTES // (alone.block_bytes + draft.block_bytes)
 
-    def test_keys_and_values_of_32_bits_take_what_is_planned_for_them(self, engine: Path) -> None:
+    @pytest.mark.parametrize(
+        ("isa", "scale_bytes", "bytes_each"),
+        [({"avx2", "avx512f"}, 8 * (64 + BLOCK_TOKENS), 1), ({"avx512_bf16"}, 0, 2), ({"amx_bf16"}, 0, 2)],
+    )
+    def test_keys_and_values_take_what_is_planned_for_them(
+        self, engine: Path, monkeypatch: pytest.MonkeyPatch, isa: set[str], scale_bytes: int, bytes_each: int
+    ) -> None:
+        monkeypatch.setattr(arithmetic, "probe_host", lambda: SimpleNamespace(isa=isa))
         fast, invariant = (EngineConfig(engine, RuntimeOptions(batch_invariant=one)) for one in (False, True))
-        # two layers, keys and values, one head of 64: 4 bytes each; an 8-bit cache has scales beside its bytes
+        # two layers, keys and values, one head of 64
         assert invariant.block_bytes == 2 * 2 * BLOCK_TOKENS * 64 * 4
-        assert fast.block_bytes < invariant.block_bytes / 3
+        assert fast.block_bytes == 2 * (2 * BLOCK_TOKENS * 64 * bytes_each + scale_bytes)
 
 
 class TestLookup:

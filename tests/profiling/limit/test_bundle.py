@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from slipstream.engines.openvino.arithmetic import BATCH_INVARIANT, BLOCK_TOKENS, FAST
-from slipstream.engines.protocols import QuantizationSpec
+from slipstream.engines.openvino.arithmetic import BATCH_INVARIANT, BLOCK_TOKENS, arithmetic_of, fast_arithmetic
+from slipstream.engines.protocols import QuantizationSpec, RuntimeOptions
 from slipstream.engines.tensorrt_llm.options import TensorRtLlmOptions
 from slipstream.engines.tensorrt_llm.planning.memory import kv_bytes_per_token, weight_bytes
 from slipstream.engines.tensorrt_llm.planning.shapes import ModelShape
@@ -33,7 +33,7 @@ LLAMA_LINEARS = 3 * (256 * 384 + 256 * 256 + 3 * 256 * 512)
 
 
 def test_an_openvino_bundle_is_counted_from_its_files(tmp_path: Path) -> None:
-    found = read_work(write_bundle(tmp_path / "0123abcd"))
+    found = read_work(write_bundle(tmp_path / "0123abcd"), isa={"avx512f"})
     assert (found.bundle_id, found.target, found.slots, found.roof) == ("0123abcd", "openvino", 8, None)
     assert found.work == Work(
         weight_bytes=HEAD_BYTES + LAYER_BYTES,
@@ -49,19 +49,29 @@ def test_an_openvino_bundle_is_counted_from_its_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "arithmetic", "tokens_per_step"),
+    ("fields", "isa", "precision", "tokens_per_step"),
     [
-        ({}, FAST, 1),
-        ({"serving": {"max_concurrency": 8, "batch_invariant": True}}, BATCH_INVARIANT, 1),
-        ({"draft": {"method": "prompt_lookup", "tokens": 4, "ngram": 3}}, BATCH_INVARIANT, 5),
+        ({}, {"avx2"}, "u8", 1),
+        ({}, {"avx512f", "avx512_bf16"}, "bf16", 1),
+        ({}, {"amx_bf16"}, "bf16", 1),
+        ({"serving": {"max_concurrency": 8, "batch_invariant": True}}, {"avx512_bf16"}, "f32", 1),
+        ({"draft": {"method": "prompt_lookup", "tokens": 4, "ngram": 3}}, set(), "f32", 5),
     ],
 )
 def test_the_cache_is_the_one_that_the_runtime_makes(
-    tmp_path: Path, fields: dict[str, Any], arithmetic: Any, tokens_per_step: int
+    tmp_path: Path, fields: dict[str, Any], isa: set[str], precision: str, tokens_per_step: int
 ) -> None:
-    work = read_work(write_bundle(tmp_path / "0123abcd", **fields)).work
+    work = read_work(write_bundle(tmp_path / "0123abcd", **fields), isa).work
+    arithmetic = BATCH_INVARIANT if precision == "f32" else fast_arithmetic(isa)
+    assert arithmetic.properties["KV_CACHE_PRECISION"] == precision
     assert work.kv_bytes_per_token * BLOCK_TOKENS == arithmetic.block_bytes(2, 2, 16)
-    assert (work.arithmetic, work.tokens_per_step) == ("fast" if arithmetic is FAST else "f32", tokens_per_step)
+    assert (work.arithmetic, work.precision) == ("f32" if precision == "f32" else "fast", precision)
+    assert work.tokens_per_step == tokens_per_step
+
+
+def test_this_cpu_is_meant_where_none_is_named(tmp_path: Path) -> None:
+    work = read_work(write_bundle(tmp_path / "0123abcd")).work
+    assert work.precision == arithmetic_of(RuntimeOptions()).properties["KV_CACHE_PRECISION"]
 
 
 def test_the_active_bundle_a_beginning_and_a_path_are_found(tmp_path: Path) -> None:

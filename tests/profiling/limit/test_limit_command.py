@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from slipstream.profiling.limit import command, kept, known
+from slipstream.profiling.limit import bundle, command, kept, known
 from slipstream.profiling.limit.kept import Measured, kept_file, read_kept
 from slipstream.profiling.limit.known import limit_here
 from slipstream.profiling.limit.probe import MIB, Effort
@@ -28,7 +28,9 @@ ROOF = Roof(
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """On a CPU without bf16, whatever this one is."""
+    monkeypatch.setattr(bundle, "cpu_features", frozenset)
     write_bundle(tmp_path / "bundles" / "0123abcd")
     (tmp_path / "bundles" / "ACTIVE").write_text("0123abcd\n")
     known._roof.cache_clear()
