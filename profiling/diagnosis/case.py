@@ -43,7 +43,9 @@ class WorkLimit:
 
     Attributes:
         decode: a step of ``streams`` sequences, at the length that they had here.
-        prefill: the mean prompt of this profile; None: no request told how long it was.
+        prefill: the prompt of the request whose prefill is nearest to the median in its share of the limit; None: no
+            request told both how long its prompt was and how long reading it took.
+        prefill_ms: what that took.
         memory_bytes_per_s, operations_per_s: measured on this machine.
     """
 
@@ -52,6 +54,7 @@ class WorkLimit:
     streams: int
     memory_bytes_per_s: float
     operations_per_s: float
+    prefill_ms: float | None = None
 
     def least_ms(self, load: Load) -> float:
         """No machine with these roofs does it in less (Williams, Waterman and Patterson, Roofline, 2009)."""

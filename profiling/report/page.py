@@ -57,7 +57,7 @@ def _sections(profile: Profile) -> list[Section]:
         Section("tail", "Slow tail", _tails(profile)),
         Section("requests", "Requests", flame_blocks(profile.timeline, profile.received_ns)),
         Section("stages", "Stages", _stages(profile)),
-        Section("limit", "Limit", limit_blocks(profile.case.limit, profile.step_ms, profile.prefill_ms)),
+        Section("limit", "Limit", limit_blocks(profile.case.limit, profile.step_ms)),
         Section(
             "machine",
             "Machine",

@@ -19,31 +19,31 @@ _UNKNOWN = (
 )
 
 
-def limit_blocks(limit: WorkLimit | None, step_ms: float | None, prefill_ms: float | None) -> list[Block]:
+def limit_blocks(limit: WorkLimit | None, step_ms: float | None) -> list[Block]:
     """The plot, and how far each kind of work is from the roof.
 
     Args:
-        step_ms, prefill_ms: what they take in this profile, medians; None: not known.
+        step_ms: the median decode step of this profile; None: not known.
     """
     if limit is None:
         return [Note(_UNKNOWN)]
-    facts = limit_rows(limit, step_ms, prefill_ms)
-    return [_figure(limit, _known(limit, step_ms, prefill_ms)), Facts("Distance from the limit", facts, wide=True)]
+    facts = limit_rows(limit, step_ms)
+    return [_figure(limit, _known(limit, step_ms)), Facts("Distance from the limit", facts, wide=True)]
 
 
-def limit_rows(limit: WorkLimit | None, step_ms: float | None, prefill_ms: float | None) -> list[tuple[str, str]]:
+def limit_rows(limit: WorkLimit | None, step_ms: float | None) -> list[tuple[str, str]]:
     """The roofs, and each kind of work with its share of what is possible; nothing without a limit."""
     if limit is None:
         return []
     return [
         ("memory bandwidth, measured", f"{number(limit.memory_bytes_per_s / 1e9)} GB/s"),
         ("arithmetic, measured", f"{number(limit.operations_per_s / 1e9)} G operations/s"),
-        *(_row(limit, name, load, taken) for name, load, taken in _known(limit, step_ms, prefill_ms)),
+        *(_row(limit, name, load, taken) for name, load, taken in _known(limit, step_ms)),
     ]
 
 
-def _known(limit: WorkLimit, step_ms: float | None, prefill_ms: float | None) -> list[tuple[str, Load, float]]:
-    works = [("decode step", limit.decode, step_ms), ("prefill", limit.prefill, prefill_ms)]
+def _known(limit: WorkLimit, step_ms: float | None) -> list[tuple[str, Load, float]]:
+    works = [("decode step", limit.decode, step_ms), ("prefill", limit.prefill, limit.prefill_ms)]
     return [(name, load, taken) for name, load, taken in works if load is not None and taken]
 
 
@@ -51,10 +51,8 @@ def _row(limit: WorkLimit, name: str, load: Load, taken_ms: float) -> tuple[str,
     least = limit.least_ms(load)
     sequences = f" of {limit.streams} sequences" if name == "decode step" else ""
     binds = "memory" if limit.reading_ms(load) >= least else "arithmetic"
-    return (
-        f"{name}{sequences}",
-        f"{number(taken_ms)} ms, at least {number(least)} ms ({binds} binds): {least / taken_ms:.0%} of the limit",
-    )
+    said = f"{least / taken_ms:.0%} of the limit" if least <= taken_ms else "the prefix cache held a part of it"
+    return f"{name}{sequences}", f"{number(taken_ms)} ms, at least {number(least)} ms ({binds} binds): {said}"
 
 
 def _figure(limit: WorkLimit, known: Sequence[tuple[str, Load, float]]) -> Figure:

@@ -78,11 +78,6 @@ class Profile:
         """The median decode step."""
         return next((one.at_ms[0] for one in self.latencies if one.stage == "decode step"), None)
 
-    @property
-    def prefill_ms(self) -> float | None:
-        """The median prefill."""
-        return next((one.at_ms[0] for one in self.stages if one.stage == "prefill"), None)
-
     def as_dict(self) -> dict[str, Any]:
         """For ``profile.json``."""
         limit = self.case.limit

@@ -1,11 +1,12 @@
-"""The limit of a profile's own work: its mean step and its mean prompt under the roofs of its machine."""
+"""The limit of a profile's own work: its mean step and its typical prompt under the roofs of its machine."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from slipstream.profiling.diagnosis.case import EngineLook, WorkLimit
 from slipstream.profiling.limit.known import Limit
-from slipstream.profiling.limit.work import Load
+from slipstream.profiling.limit.work import Load, Work
 from slipstream.profiling.timeline.model import Timeline
 
 
@@ -15,7 +16,6 @@ def work_limit(limit: Limit | None, timeline: Timeline, engine: Sequence[EngineL
     if limit is None or not prompts:
         return None
     answers = [request.output_tokens or 0 for request in timeline.requests]
-    cached = [timing.cached_prompt_tokens or 0 for timing in timeline.timings]
     streams = min(_streams(timeline, engine), limit.slots)
     work, roof = limit.work, limit.roof
     decode = work.decode(streams, round(fmean(prompts) + fmean(answers) / 2))
@@ -24,8 +24,25 @@ def work_limit(limit: Limit | None, timeline: Timeline, engine: Sequence[EngineL
     bandwidth, compute = roof.bandwidth(decode.read_bytes), roof.compute.get(work.arithmetic)
     if bandwidth is None or compute is None:
         return None
-    prefill = work.prefill(round(fmean(prompts)), round(fmean(cached)))
-    return WorkLimit(decode, prefill, streams, bandwidth.best, compute.best)
+    return _with_prefill(WorkLimit(decode, None, streams, bandwidth.best, compute.best), work, timeline)
+
+
+def _with_prefill(found: WorkLimit, work: Work, timeline: Timeline) -> WorkLimit:
+    """``found`` with the prefill in the middle of all by its share of the limit.
+
+    Prompts differ more in length than in that share, and a few long ones have most of the tokens: a limit of the mean
+    prompt beside the median time says nothing.
+    """
+    shares: list[tuple[float, Load, float]] = []
+    for request in timeline.requests:
+        taken = request.timing.stages.get("prefill", 0.0) if request.timing else 0.0
+        if request.timing and request.prompt_tokens and taken > 0:
+            load = work.prefill(request.prompt_tokens, request.timing.cached_prompt_tokens or 0)
+            shares.append((found.least_ms(load) / taken, load, taken))
+    if not shares:
+        return found
+    _, load, taken = sorted(shares, key=lambda one: one[0])[(len(shares) - 1) // 2]
+    return replace(found, prefill=load, prefill_ms=taken)
 
 
 def _streams(timeline: Timeline, engine: Sequence[EngineLook]) -> int:

@@ -31,7 +31,7 @@ def lines(profile: Profile, folder: ProfileFolder) -> Iterator[str]:
     yield ""
     for name, about in machine_rows(profile.case):
         yield f"machine   {name}: {about}"
-    for name, about in limit_rows(profile.case.limit, profile.step_ms, profile.prefill_ms):
+    for name, about in limit_rows(profile.case.limit, profile.step_ms):
         yield f"limit     {name}: {about}"
     for name, about in agreement_rows(profile.agreement) if profile.agreement else ():
         yield f"agreement {name}: {about}"

@@ -8,8 +8,14 @@ from pathlib import Path
 from slipstream.profiling.diagnosis.case import WorkLimit
 from slipstream.profiling.limit.work import Load
 from slipstream.profiling.report.page import render
+from slipstream.profiling.report.roofline import limit_rows
 from slipstream.profiling.run.conclusion import Profile, conclude
 from tests.profiling.report.made_profile import HOSTILE, samples, written
+
+
+LIMIT = WorkLimit(
+    Load(95e6, 3e8), Load(110e6, 190e9), 2, memory_bytes_per_s=18e9, operations_per_s=310e9, prefill_ms=700.0
+)
 
 
 def concluded(root: Path) -> Profile:
@@ -17,8 +23,15 @@ def concluded(root: Path) -> Profile:
 
 
 def limited(profile: Profile) -> Profile:
-    limit = WorkLimit(Load(95e6, 3e8), Load(110e6, 190e9), 2, memory_bytes_per_s=18e9, operations_per_s=310e9)
-    return replace(profile, case=replace(profile.case, limit=limit))
+    return replace(profile, case=replace(profile.case, limit=LIMIT))
+
+
+def test_what_was_faster_than_its_limit_was_not_read_in_full() -> None:
+    (*_, (name, whole)) = limit_rows(LIMIT, None)
+    (*_, (_, cached)) = limit_rows(replace(LIMIT, prefill_ms=100.0), None)
+    assert name == "prefill"
+    assert whole == "700 ms, at least 613 ms (arithmetic binds): 88% of the limit"
+    assert cached == "100 ms, at least 613 ms (arithmetic binds): the prefix cache held a part of it"
 
 
 class Tags(HTMLParser):

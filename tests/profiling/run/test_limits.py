@@ -11,7 +11,7 @@ from slipstream.profiling.limit.work import Work
 from slipstream.profiling.run.conclusion import conclude
 from slipstream.profiling.run.limits import work_limit
 from slipstream.profiling.timeline.model import Timeline
-from tests.profiling.made import request
+from tests.profiling.made import request, timing
 from tests.profiling.report.made_profile import written
 
 WORK = Work(
@@ -31,6 +31,35 @@ def test_a_step_is_what_the_engine_ran_on_average() -> None:
     assert found.prefill == WORK.prefill(700, 0)
     assert (found.memory_bytes_per_s, found.operations_per_s) == (20e9, 300e9)
     assert found.least_ms(found.decode) == pytest.approx(1e3 * WORK.decode(3, 710).read_bytes / 20e9)
+
+
+def test_the_prefill_is_that_in_the_middle_by_its_share_of_the_limit() -> None:
+    """Nine short prompts at half of what is possible, one long one at a tenth, one that was cached."""
+    lengths = [*(100 for _ in range(9)), 4000, 3000]
+    times = [*(least(100) / 0.5 for _ in range(9)), least(4000) / 0.1, 1.0]
+    timeline = Timeline.of(
+        [
+            request(n, n * 0.1, timing({"prefill": taken}), prompt_tokens=length, output_tokens=20)
+            for n, (length, taken) in enumerate(zip(lengths, times, strict=True))
+        ]
+    )
+    found = work_limit(LIMIT, timeline, [])
+    assert found is not None
+    assert found.prefill == WORK.prefill(100, 0)
+    assert found.prefill_ms == pytest.approx(least(100) / 0.5)
+
+
+def test_without_a_prefill_there_is_none() -> None:
+    declined = request(0, 0.0, timing({"queue": 1.0}), prompt_tokens=30)
+    found = work_limit(LIMIT, Timeline.of([declined]), [])
+    assert found is not None
+    assert (found.prefill, found.prefill_ms) == (None, None)
+
+
+def least(prompt_tokens: int) -> float:
+    """Milliseconds, of a prompt."""
+    load = WORK.prefill(prompt_tokens, 0)
+    return 1e3 * max(load.read_bytes / 20e9, load.operations / 300e9)
 
 
 def test_no_step_has_more_sequences_than_slots() -> None:
