@@ -1,13 +1,16 @@
 """What spans cost: tokens/s of one bundle with spans off, on, and told to every client; and one range by itself.
 
-Two servers of the same bundle stand side by side, one of them with ``SLIPSTREAM_SPANS=0``; one of them works at a time.
-Each round asks the same amount of work of every side in turn, in another order each time, so that a drift of the
-machine hits all. Off is measured twice a round: the ratio of its two halves is what differs where nothing does, and
-the mean of both is what the others are held to. A round is short and there are many of them, because the speed of a
-virtual machine jumps by a factor of two from one second to the next; medians come with their 95% interval from order
-statistics. CPU seconds of all the server's processes for each token are told too.
+Three servers of the same bundle stand side by side, two of them with ``SLIPSTREAM_SPANS=0``, and are measured in two
+ways. Medians come with their 95% interval from order statistics; rounds are short and many, because the speed of a
+virtual machine jumps by a factor of two from one second to the next.
 
-Run: ``python -m tests.benchmarks.profiling.overhead`` (after ``make run`` has built the bundle), about ten minutes on
+- **In turn**: each round asks the same amount of work of every side, in another order each time. Tokens/s as a client
+  has them, and as uncertain as the machine is unsteady: off against the other off says how much.
+- **At the same time**: two servers answer the same load together, and the CPU seconds of all processes of each are
+  divided by its tokens. Whatever the machine does in that second, it does to both. Where the cores are what binds, as
+  on a CPU, tokens/s are that many seconds' reciprocal.
+
+Run: ``python -m tests.benchmarks.profiling.overhead`` (after ``make run`` has built the bundle), about 20 minutes on
 an idle machine.
 """
 
@@ -16,7 +19,7 @@ import asyncio
 import os
 import statistics
 import timeit
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +33,12 @@ from tests.benchmarks.serving import conversation
 
 STREAMS, ROUNDS, PROMPTS, TOKENS = 8, 60, 8, 64
 SIDES = ("off", "on", "told", "off again")
+SPANS = {"off": "0", "on": "1", "off again": "0"}
 ASKING = {"x-slipstream-timing": "1"}
 _CALLS = 200_000
+
+
+Servers = Mapping[str, Server]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +53,13 @@ def cpu_s(server: Server) -> float:
 
 
 @contextmanager
-def served(switch: str, folder: Path, bundles: Path) -> Iterator[Server]:
-    """A server with spans on (1) or off (0) and a home of its own, which is what lets two of them run."""
-    home = folder / switch
+def served(name: str, folder: Path, bundles: Path) -> Iterator[Server]:
+    """A server of `SPANS` with a home of its own, which is what lets several of them run."""
+    home = folder / name.replace(" ", "-")
     home.mkdir()
     (home / "bundles").symlink_to(bundles.absolute())
     before = dict(os.environ)
-    os.environ |= {spans.SWITCH: switch, "SLIPSTREAM_HOME": str(home)}
+    os.environ |= {spans.SWITCH: SPANS[name], "SLIPSTREAM_HOME": str(home)}
     with ExitStack() as stack:
         try:
             server = stack.enter_context(serve(home / "serve.log"))
@@ -62,7 +69,7 @@ def served(switch: str, folder: Path, bundles: Path) -> Iterator[Server]:
         yield server
 
 
-def measure(server: Server, side: str, salt: str, streams: int, prompts: int) -> Rate:
+async def measure(servers: Servers, side: str, salt: str, streams: int, prompts: int) -> Rate:
     """No prompt is asked twice of a server, and every answer has the same length."""
     bodies: list[dict[str, object]] = [
         {
@@ -74,40 +81,48 @@ def measure(server: Server, side: str, salt: str, streams: int, prompts: int) ->
         }
         for number in range(prompts)
     ]
-    headers = ASKING if side == "told" else {}
+    server, headers = (servers["on"], ASKING) if side == "told" else (servers[side], {})
     before = cpu_s(server)
-    answers, wall_s = asyncio.run(closed_loop(server, bodies, streams, headers))
+    answers, wall_s = await closed_loop(server, bodies, streams, headers)
     tokens = sum(answer.completion_tokens for answer in answers)
     return Rate(tokens / wall_s, (cpu_s(server) - before) / tokens * 1e3)
 
 
-def rounds(servers: dict[str, Server], streams: int, count: int, prompts: int) -> dict[str, list[Rate]]:
-    """Those of every side, round by round."""
+def in_turn(servers: Servers, streams: int, count: int, prompts: int) -> None:
     rates: dict[str, list[Rate]] = {side: [] for side in SIDES}
     for number in range(count):
         start = number % len(SIDES)
         for side in SIDES[start:] + SIDES[:start]:
-            rates[side].append(measure(servers[side], side, f"r{number}", streams, prompts))
-        told = {side: f"{of[-1].tokens_per_s:.1f}/s {of[-1].cpu_ms_per_token:.2f} ms" for side, of in rates.items()}
-        print(f"  round {number}:", told, flush=True)
-    return rates
+            rates[side].append(asyncio.run(measure(servers, side, f"turn{number}", streams, prompts)))
+        print(f"  round {number}:", {side: f"{of[-1].tokens_per_s:.1f}/s" for side, of in rates.items()}, flush=True)
+    speed = {side: [rate.tokens_per_s for rate in of] for side, of in rates.items()}
+    both = [(one + other) / 2 for one, other in zip(speed["off"], speed["off again"], strict=True)]
+    print(f"in turn, {streams} streams, {count} rounds; tokens/s, median and its 95% interval:")
+    print(f"  off again / off: {middle(ratios(speed['off again'], speed['off']))}")
+    for side in ("on", "told"):
+        print(f"  {side} / both: {middle(ratios(speed[side], both))}", flush=True)
 
 
-def show(rates: dict[str, list[Rate]], streams: int) -> None:
-    both = list(zip(rates["off"], rates["off again"], strict=True))
-    print(f"{streams} streams, {len(both)} rounds; median and its 95% interval:")
-    for name, of in _MEASURES:
-        base = [(of(one) + of(other)) / 2 for one, other in both]
-        print(f"  {name}, off again against off: {middle([of(other) / of(one) for one, other in both])}")
-        for side in ("on", "told"):
-            found = [of(one) / against for one, against in zip(rates[side], base, strict=True)]
-            print(f"  {name}, {side} against both: {middle(found)}")
+def together(servers: Servers, streams: int, count: int, prompts: int) -> None:
+    """Each pair shares ``streams``."""
+
+    async def pair(side: str, salt: str) -> float:
+        halves = (measure(servers, one, f"{salt}{side}", streams // 2, prompts) for one in ("off", side))
+        off, other = await asyncio.gather(*halves)
+        return other.cpu_ms_per_token / off.cpu_ms_per_token
+
+    found: dict[str, list[float]] = {side: [] for side in SIDES[1:]}
+    for number in range(count):
+        for side, of in found.items():
+            of.append(asyncio.run(pair(side, f"both{number}")))
+        print(f"  round {number}:", {side: f"{of[-1]:.3f}" for side, of in found.items()}, flush=True)
+    print(f"at the same time, {streams} streams, {count} rounds; CPU seconds a token, median and its 95% interval:")
+    for side, of in found.items():
+        print(f"  {side} / off: {middle(of)}", flush=True)
 
 
-_MEASURES: tuple[tuple[str, Callable[[Rate], float]], ...] = (
-    ("tokens/s", lambda rate: rate.tokens_per_s),
-    ("CPU seconds a token", lambda rate: rate.cpu_ms_per_token),
-)
+def ratios(values: list[float], bases: list[float]) -> list[float]:
+    return [value / base for value, base in zip(values, bases, strict=True)]
 
 
 def middle(ratios: list[float]) -> str:
@@ -142,16 +157,13 @@ def main() -> None:
     print(f"machine: {machine()}")
     one_range()
     bundles = Settings().bundles_dir
-    with (
-        TemporaryDirectory() as folder,
-        served("0", Path(folder), bundles) as silent,
-        served("1", Path(folder), bundles) as timed,
-    ):
-        servers = {"off": silent, "on": timed, "told": timed, "off again": silent}
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        servers = {name: stack.enter_context(served(name, Path(folder), bundles)) for name in SPANS}
         for streams in given.streams:
             for side in SIDES:
-                measure(servers[side], side, f"warm{streams}", streams, streams)
-            show(rounds(servers, streams, given.rounds, given.prompts), streams)
+                asyncio.run(measure(servers, side, f"warm{streams}", streams, streams))
+            together(servers, streams, given.rounds, given.prompts)
+            in_turn(servers, streams, given.rounds, given.prompts)
 
 
 if __name__ == "__main__":
