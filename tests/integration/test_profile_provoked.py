@@ -34,8 +34,8 @@ def served(home: Path, cores: set[int] | None = None, **env: str) -> Iterator[di
     ports = ports_or_free([0] * 3)
     names = ("PORT", "TRITON_HTTP_PORT", "TRITON_GRPC_PORT")
     named = {f"SLIPSTREAM_{name}": str(port) for name, port in zip(names, ports, strict=True)}
-    asked = {"SLIPSTREAM_TRITON_METRICS_PORT": "0"}  # any; the facade says which, or nobody could read the engine's gauges
-    environment = {**named, **asked, "SLIPSTREAM_HOME": str(home), **env}
+    any_port = {"SLIPSTREAM_TRITON_METRICS_PORT": "0"}  # the facade says which; else the engine's gauges were missing
+    environment = {**named, **any_port, "SLIPSTREAM_HOME": str(home), **env}
     log = home / "serve.log"
     with log.open("w") as output:
         process = subprocess.Popen(
