@@ -12,7 +12,6 @@ from slipstream.profiling.report.roofline import limit_rows
 from slipstream.profiling.run.conclusion import Profile, conclude
 from tests.profiling.report.made_profile import HOSTILE, samples, written
 
-
 LIMIT = WorkLimit(
     Load(95e6, 3e8), Load(110e6, 190e9), 2, memory_bytes_per_s=18e9, operations_per_s=310e9, prefill_ms=700.0
 )
