@@ -9,6 +9,13 @@ from typing import Any
 
 from slipstream.engines.protocols import HostMismatch
 
+# What decides by which products an engine computes, and in what it keeps keys and values: where one of these differs,
+# so may a token and every time. Virtual machines have one name for many CPUs.
+_MULTIPLYING = frozenset({
+    "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16",
+    "amx_int8", "amx_bf16", "amx_fp16", "asimddp", "i8mm", "bf16", "sve",
+})  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
@@ -22,6 +29,11 @@ class HostFacts:
     cpu_model: str
     isa: frozenset[str]
     openvino: str
+
+    @property
+    def multiplies_with(self) -> list[str]:
+        """The features of `isa` that an engine's results and times depend on, sorted."""
+        return sorted(self.isa & _MULTIPLYING)
 
 
 def probe_host() -> HostFacts:

@@ -136,11 +136,12 @@ def _speculate(recipe: Recipe, chunks: Sequence[Chunk]) -> Stage:
         report = measure({candidate: loader(candidate) for candidate in tried}, asked, progress)
         return report.as_dict() if options.method == "auto" else _demanded(report.as_dict(), report.measured)
 
+    host = probe_host()
     inputs = _prompt_inputs(recipe, chunks) | {
         "method": options.method,
         "candidates": [asdict(candidate) for candidate in tried],
         "serving": recipe.serving.model_dump(include={"max_concurrency", "kv_cache_bytes", "batch_invariant"}),
-        "host": {"cpu": probe_host().cpu_model, "cores": len(os.sched_getaffinity(0))},
+        "host": {"cpu": host.cpu_model, "cores": len(os.sched_getaffinity(0)), "isa": host.multiplies_with},
         "libraries": library_versions("openvino-genai"),
         "code": {
             "engine": package_digest(f"engines.{recipe.target}"),

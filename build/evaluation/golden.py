@@ -12,6 +12,7 @@ from slipstream.build.golden.questions import GoldenSet
 from slipstream.build.golden.report import evaluate, length_change
 from slipstream.build.recipe import Recipe
 from slipstream.build.stages import Outputs, Stage, code_digests, library_versions, package_digest
+from slipstream.engines.host import probe_host
 from slipstream.engines.protocols import Progress, RuntimeOptions
 from slipstream.engines.registry import runtime
 from slipstream.ensemble.tokenizer import TOKENIZER, ChatTokenizer
@@ -83,6 +84,7 @@ def _answering(name: str, recipe: Recipe, engine: str) -> Stage:
     inputs = {
         "target": recipe.target,
         "serving": serving.model_dump(mode="json", include=set(_ANSWERING)),
+        "host": {"isa": probe_host().multiplies_with},
         "libraries": library_versions("openvino-genai", "tokenizers"),
         "code": {
             **code_digests(

@@ -109,6 +109,7 @@ def _quality(recipe: Recipe, options: EvaluationOptions, texts: HeldOut) -> Stag
         "texts": texts.digest,
         "tokens": options.tokens,
         "window": options.window,
+        "host": {"isa": probe_host().multiplies_with},
         "libraries": engine.versions(),
         "code": code_digests(
             "build.evaluation.quality", "build.evaluation.likelihood", "build.evaluation.texts",
@@ -132,7 +133,7 @@ def _speed(recipe: Recipe, chunks: Sequence[Chunk]) -> Stage:
         "prompts": {"chunks": chunks_digest(chunks), "prompt": PROMPT.digest, "seed": calibration.seed},
         "serving": serving.model_dump(include=set(_SERVED)),
         "output_tokens": OUTPUT_TOKENS,
-        "host": {"cpu": host.cpu_model, "cores": len(os.sched_getaffinity(0))},
+        "host": {"cpu": host.cpu_model, "cores": len(os.sched_getaffinity(0)), "isa": host.multiplies_with},
         "libraries": library_versions("openvino-genai"),
         "code": {
             **code_digests("build.evaluation.speed", "build.calibration"),

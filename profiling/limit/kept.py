@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from slipstream.profiling.limit.probe import cpu_name, probe
+from slipstream.profiling.limit.probe import cpu_features, cpu_name, probe
 from slipstream.profiling.limit.roof import Roof
 
 DISTURBED = 0.1
@@ -45,6 +45,7 @@ def fingerprint() -> dict[str, Any]:
     return {
         "node": platform.node(),
         "cpu": cpu_name(),
+        "isa": sorted(cpu_features()),
         "system": f"{platform.system()} {platform.machine()}",
         "memory_gib": round(memory / 2**30),
         "libraries": {name: _installed(name) for name in ("numpy", "openvino")},

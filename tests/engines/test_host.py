@@ -60,6 +60,13 @@ def test_a_newer_openvino_and_a_richer_cpu_are_welcome(fingerprint: dict[str, An
     require_host({**FINGERPRINT, **fingerprint}, dataclasses.replace(HOST, **host))
 
 
+def test_what_decides_how_a_cpu_multiplies_is_told_apart_from_the_rest() -> None:
+    assert dataclasses.replace(HOST, isa=frozenset({"sse4_2", "avx512_bf16", "avx2", "aes"})).multiplies_with == [
+        "avx2",
+        "avx512_bf16",
+    ]
+
+
 def test_this_host_is_probed() -> None:
     host = probe_host()
     assert host.openvino

@@ -1,13 +1,16 @@
 """What the measuring stages are made of: the text they are held to, and the code that decides a number."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from slipstream.build.calibration import source_chunks
+from slipstream.build.evaluation import golden, stages
 from slipstream.build.evaluation.stages import Material, evaluation_stages, read_material
 from slipstream.build.recipe import Recipe, parse_recipe
-from slipstream.build.stages import package_digest
+from slipstream.build.stages import package_digest, stage_digest
+from slipstream.engines.host import probe_host
 from slipstream.settings import Settings
 from tests.build.conftest import TinyRecipe
 from tests.build.golden.sets import write_golden
@@ -44,3 +47,24 @@ def test_a_golden_set_may_be_about_a_small_source_that_nothing_is_calibrated_on(
     (tmp_path / "shop" / "cart.py").write_text("def add_item(cart, item):\n    cart.insert(0, item)\n")
     after = material_of(parse_recipe(tiny_recipe(evaluation__golden=str(golden)), "tiny.yaml"))
     assert after.golden_sources_sha256 != before
+
+
+def test_what_was_measured_holds_for_cpus_that_multiply_alike(
+    tiny_recipe: TinyRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Virtual machines have one name for many CPUs, and a home may move from one to the next."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "cart.py").write_text("def add_item(cart, item):\n    cart.append(item)\n")
+    questions = write_golden(tmp_path / "golden.yaml", str(tmp_path / "shop"), ["gate"])
+    recipe = parse_recipe(tiny_recipe(evaluation__golden=str(questions)), "tiny.yaml")
+
+    def digests(*isa: str) -> dict[str, str]:
+        host = dataclasses.replace(probe_host(), isa=frozenset(isa))
+        for module in (stages, golden):
+            monkeypatch.setattr(module, "probe_host", lambda host=host: host)
+        made = evaluation_stages(recipe, [], material_of(recipe))
+        return {stage.name: stage_digest(stage.name, stage.inputs) for stage in made}
+
+    plain, rich = digests("avx2", "sse2"), digests("avx2", "avx512_bf16")
+    assert plain == digests("avx2", "aes")
+    assert {name for name in plain if plain[name] != rich[name]} == {"quality", "baseline", "answers", "speed"}
