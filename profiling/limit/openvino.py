@@ -14,6 +14,7 @@ from slipstream.profiling.limit.work import LimitUnknown, Work
 _BF16_ISA = frozenset({"avx512_bf16", "amx_bf16"})
 _ELEMENT_BYTES = {"u8": 1, "bf16": 2, "f32": 4}
 _BLOCK_TOKENS = 32
+_EXPERTS = ("n_routed_experts", "num_local_experts", "num_experts")
 _SCALE_BYTES = 8
 
 
@@ -26,10 +27,11 @@ def openvino_work(engine_dir: Path, serving: Mapping[str, Any], proposed_tokens:
         isa: what the CPU that serves it can, in the kernel's words.
 
     Raises:
-        LimitUnknown: the folder is no such engine.
+        LimitUnknown: the folder is no such engine, or one with experts.
     """
     try:
         config = json.loads((engine_dir / "config.json").read_text(encoding="utf-8"))
+        _refuse_experts(engine_dir, config)
         layers, heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
         kv_heads = int(config.get("num_key_value_heads") or heads)
         width = int(config.get("head_dim") or config["hidden_size"] // heads)
@@ -53,6 +55,15 @@ def openvino_work(engine_dir: Path, serving: Mapping[str, Any], proposed_tokens:
         arithmetic="f32" if is_exact else "fast",
         precision=precision,
     )
+
+
+def _refuse_experts(engine_dir: Path, config: Mapping[str, Any]) -> None:
+    """The IR holds every expert, and a token reads a few: what counts them all is no lower bound."""
+    if named := [name for name in _EXPERTS if config.get(name)]:
+        raise LimitUnknown(
+            f"{engine_dir}: what a model with {named[0]} reads for a token is not counted",
+            "measure it: slipstream profile run",
+        )
 
 
 __all__ = ["openvino_work"]

@@ -209,6 +209,14 @@ def test_what_a_step_can_gain_by_proposals_is_known(tmp_path: Path, speculative:
     assert read_work(write_llama(tmp_path / "0123abcd", "none", speculative=speculative)).work.tokens_per_step == tokens
 
 
+@pytest.mark.parametrize("name", ["n_routed_experts", "num_local_experts", "num_experts"])
+def test_experts_in_an_openvino_engine_are_refused(tmp_path: Path, name: str) -> None:
+    folder = write_bundle(tmp_path / "0123abcd")
+    config(**{name: 8})(folder)
+    with pytest.raises(LimitUnknown, match=f"what a model with {name} reads"):
+        read_work(folder)
+
+
 def test_experts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LimitUnknown, match="n_routed_experts"):
         read_work(write_llama(tmp_path / "0123abcd", "none", {**LLAMA, "n_routed_experts": 64}))
