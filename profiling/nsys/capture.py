@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from slipstream import EnvironmentFault
 from slipstream.loadtest.comparison.serving import ask_once
@@ -22,7 +23,7 @@ from slipstream.profiling.nsys.reading import read_export
 from slipstream.profiling.nsys.results import Reading
 from slipstream.profiling.nsys.serving import served_in
 from slipstream.profiling.nsys.session import Session
-from slipstream.profiling.nsys.tool import Nsys, NsysFailed
+from slipstream.profiling.nsys.tool import Nsys, NsysFailed, uninterrupted
 from slipstream.settings import Settings
 
 
@@ -159,14 +160,28 @@ def _server(nsys: Nsys, wanted: Wanted, settings: Settings, into: CaptureFolder)
 def convert(nsys: Nsys, into: CaptureFolder) -> None:
     """Make a report of the raw capture where nsys did not, and keep the report only.
 
+    A report beside a raw capture may be a part of one, so it is made anew where that is possible.
+
     Raises:
         NsysFailed: it cannot be made, or nsys left nothing.
     """
-    if into.raw.is_file() and not into.report.is_file():
-        nsys.import_capture(into.raw, into.report)
+    if into.raw.is_file() and not (into.report.is_file() and nsys.importer is None):
+        with uninterrupted():
+            with _whole(into.report) as report:
+                nsys.import_capture(into.raw, report)
+            into.export.unlink(missing_ok=True)  # of the report that this one replaced
+            into.raw.unlink()
     if not into.report.is_file():
         raise NsysFailed(f"nsys left no capture in {into.root}", "see the last lines of its own output: nsys status -e")
-    into.raw.unlink(missing_ok=True)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Where to write what is to lie at ``path`` only when it is whole: beside it, with its ending, which nsys minds."""
+    with TemporaryDirectory(prefix="part-", dir=path.parent) as aside:
+        part = Path(aside) / path.name
+        yield part
+        part.replace(path)
 
 
 def read(nsys: Nsys, into: CaptureFolder) -> Reading:
@@ -176,10 +191,20 @@ def read(nsys: Nsys, into: CaptureFolder) -> Reading:
         NsysFailed, NoExport, SchemaUnknown, NoRanges: see there.
     """
     if not into.export.is_file():
-        nsys.export(into.report, into.export)
+        with uninterrupted(), _whole(into.export) as export:
+            nsys.export(into.report, export)
+    return read_exported(into)
+
+
+def read_exported(into: CaptureFolder) -> Reading:
+    """Read the export and write ``reading.json``; needs no nsys.
+
+    Raises:
+        NoExport, SchemaUnknown, NoRanges: see there.
+    """
     reading = read_export(into.export, read_answered(into.answered))
     into.reading.write_text(reading.to_json(), encoding="utf-8")
     return reading
 
 
-__all__ = ["CaptureFolder", "NothingCaptured", "Wanted", "Window", "capture", "convert", "read"]
+__all__ = ["CaptureFolder", "NothingCaptured", "Wanted", "Window", "capture", "convert", "read", "read_exported"]

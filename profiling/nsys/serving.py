@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,19 +70,28 @@ def _begin(
 
 
 def _stop(process: "subprocess.Popen[bytes]", session: Session) -> None:
-    """End the server as its user would, then the session; no process of theirs is left, and no other is touched."""
+    """End the server as its user would, then the session; no process of theirs is left, and no other is touched.
+
+    Ctrl-C ends the waiting, and not what follows it.
+    """
     started = _below(process.pid)
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)  # nsys passes it on and ends at once
-    ended(started, _STOPPED_WITHIN_S)
-    session.close()
+    with ExitStack() as afterwards:
+        afterwards.callback(_bury, process)
+        afterwards.callback(session.close)
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)  # nsys passes it on and ends at once
+        ended(started, _STOPPED_WITHIN_S)
+
+
+def _bury(process: "subprocess.Popen[bytes]") -> None:
     try:
-        process.wait(_STOPPED_WITHIN_S)
-    except subprocess.TimeoutExpired:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOPPED_WITHIN_S)
+    finally:
         process.kill()
         process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _below(pid: int) -> list[psutil.Process]:

@@ -77,9 +77,11 @@ class Session:
 
     def close(self) -> None:
         """End the session, and with it whatever of its launcher's processes is left."""
-        with suppress(NsysFailed):  # it ended with its last process
-            self._nsys.run("shutdown", f"--session={self.name}", "--kill=sigkill", within_s=60)
-        ended(self._agents(), _AGENT_ENDS_WITHIN_S)
+        try:
+            with suppress(NsysFailed):  # it ended with its last process
+                self._nsys.run("shutdown", f"--session={self.name}", "--kill=sigkill", within_s=60)
+        finally:
+            ended(self._agents(), _AGENT_ENDS_WITHIN_S)
 
     def _agents(self) -> list[psutil.Process]:
         """What holds the session, parted from who began it; it ends a moment after its session."""
@@ -112,17 +114,19 @@ def launch_hint(name: str = "slipstream") -> str:
 
 
 def ended(processes: Sequence[psutil.Process], within_s: float) -> None:
-    """Wait until all have ended, and kill what has not by then.
+    """Wait until all have ended, and kill what has not by then or by a Ctrl-C.
 
     One whose parent has gone may stay in the system's table although it is dead. psutil knows a process by its start,
     too, so never another one is killed that got the number of an old one.
     """
     deadline = time.monotonic() + within_s
-    while any(map(_runs, processes)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    for one in processes:
-        with suppress(psutil.Error):
-            one.kill()
+    try:
+        while any(map(_runs, processes)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        for one in processes:
+            with suppress(psutil.Error):
+                one.kill()
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -2,7 +2,11 @@
 
 import os
 import shutil
+import signal
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +46,7 @@ class Nsys:
 
         Raises:
             NsysFailed: it did not end well.
+            KeyboardInterrupt: Ctrl-C was typed meanwhile, and it has ended.
         """
         return _run([str(self.path), *arguments], within_s)
 
@@ -57,6 +62,8 @@ class Nsys:
                 f"import {capture} where Nsight Systems is complete, then: slipstream profile nsys --from IT.nsys-rep",
             )
         _run([str(self.importer), "-i", str(capture), "-o", str(report)], within_s=600)
+        if not report.is_file():
+            raise NsysFailed(f"{self.importer} made no report of {capture}", "import it by hand")
 
     def export(self, report: Path, database: Path) -> None:
         """Make an SQLite database of a report.
@@ -99,17 +106,41 @@ def _importer(nsys: Path) -> Path | None:
     return None
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end of this: what stops a capture, imports or exports it is not to be killed half-way.
+
+    Without effect where Ctrl-C raises nothing: in another thread than the main one, and where somebody handles it.
+
+    Raises:
+        KeyboardInterrupt: at the end, if it was typed meanwhile.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    typed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: typed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if typed:
+            raise KeyboardInterrupt
+
+
 def _run(command: list[str], within_s: float) -> str:
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=within_s,
-            start_new_session=True,
-            check=False,
-        )
+        with uninterrupted():
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=within_s,
+                start_new_session=True,
+                check=False,
+            )
     except OSError as error:
         raise NsysFailed(f"{command[0]}: {error.strerror}", "install Nsight Systems anew") from error
     except subprocess.TimeoutExpired as error:
@@ -122,4 +153,4 @@ def _run(command: list[str], within_s: float) -> str:
     return done.stdout
 
 
-__all__ = ["UNPACKED", "Nsys", "NsysFailed", "NsysMissing", "find"]
+__all__ = ["UNPACKED", "Nsys", "NsysFailed", "NsysMissing", "find", "uninterrupted"]
