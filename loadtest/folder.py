@@ -136,16 +136,22 @@ class Folder:
 
 
 def host_facts() -> Mapping[str, str]:
-    """The machine that sends the load, for the bottom of the report."""
+    """The machine that sends the load, for the bottom of the report.
+
+    ``cores`` are the machine's, as its telemetry counts them; fewer that this process may use are said beside them.
+    """
     cpu = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
     except OSError:
         pass
+    cores = os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
     return {
         "CPU": cpu,
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "cores": str(cores),
+        **({"cores for the load": str(usable)} if usable < cores else {}),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "Python": platform.python_version(),
