@@ -6,7 +6,6 @@ mean the same, so nothing here is ever an error.
 """
 
 import json
-from math import isfinite
 from typing import Any
 
 from slipstream.loadtest.sending.text import well_formed
@@ -14,6 +13,8 @@ from slipstream.loadtest.sending.text import well_formed
 ASKING = "x-slipstream-timing"
 _TEXTS = ("id", "request_id")
 _NUMBERS = ("received_unix_s", "ttft_ms", "end_to_end_ms", "decode_steps", "cached_prompt_tokens")
+_MOST = 1e12  # milliseconds, 32 years; what is reckoned in nanoseconds from more overflows
+_MOST_UNIX_S = 1e11  # of the year 5138
 
 
 def parse_timing(header: str) -> dict[str, float]:
@@ -55,12 +56,17 @@ def tidy(timing: dict[str, Any] | None) -> dict[str, Any] | None:
     if timing is None:
         return None
     kept: dict[str, Any] = {name: well_formed(timing[name]) for name in _TEXTS if isinstance(timing.get(name), str)}
-    kept |= {name: timing[name] for name in _NUMBERS if is_duration(timing.get(name))}
+    kept |= {name: timing[name] for name in _NUMBERS if is_told(name, timing.get(name))}
     kept |= {name: _durations(timing.get(name)) for name in ("stages", "beside")}
     spans = timing.get("spans")
     found = filter(_is_span, spans if isinstance(spans, list) else ())
     kept["spans"] = [[well_formed(stage), start, length] for stage, start, length in found]
     return kept
+
+
+def is_told(name: str, value: Any) -> bool:
+    """Whether it can be the value of one of the timing object's numbers."""
+    return is_duration(value) and (name != "received_unix_s" or value <= _MOST_UNIX_S)
 
 
 def _durations(given: Any) -> dict[str, float]:
@@ -76,13 +82,8 @@ def _is_span(given: Any) -> bool:
 
 
 def is_duration(value: Any) -> bool:
-    """Whether it is a finite number of at least 0; a bool is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return value >= 0 and isfinite(value)
-    except OverflowError:  # an integer that no float holds
-        return False
+    """Whether it is a number that can be one of milliseconds: from 0 to `_MOST`; a bool is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST
 
 
-__all__ = ["ASKING", "header_timing", "is_duration", "parse_timing", "stages_of", "tidy"]
+__all__ = ["ASKING", "header_timing", "is_duration", "is_told", "parse_timing", "stages_of", "tidy"]

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from slipstream.loadtest.report.stages import REST
+from slipstream.loadtest.sending.timing import is_duration, is_told
 from slipstream.profiling.spans import STAGES
 
 _LEAST_GAP_MS = 0.05  # between two spans: reading a clock and calling the next stage
@@ -59,21 +60,26 @@ class Timing:
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> Self:
-        """From the object of a sample, which holds nothing that is not what it should be.
+        """From the object of a sample; a number that is no time, or no count, is left out.
 
         Raises:
-            KeyError, TypeError, ValueError: it is none of a sample's.
+            AttributeError, KeyError, TypeError, ValueError: it is none of a sample's.
         """
-        counts = {name: said.get(name) for name in ("decode_steps", "cached_prompt_tokens")}
+        told = {name: value for name, value in said.items() if is_told(name, value)}
+        counts = {name: int(told[name]) for name in ("decode_steps", "cached_prompt_tokens") if name in told}
         return cls(
             request_id=str(said.get("request_id") or said.get("id") or ""),
-            received_unix_s=said.get("received_unix_s"),
-            ttft_ms=said.get("ttft_ms"),
-            end_to_end_ms=said.get("end_to_end_ms"),
-            stages={str(name): float(value) for name, value in said["stages"].items()},
-            spans=tuple(Span(str(stage), float(start), float(length)) for stage, start, length in said["spans"]),
-            beside={str(name): float(value) for name, value in said["beside"].items()},
-            **{name: None if value is None else int(value) for name, value in counts.items()},
+            received_unix_s=told.get("received_unix_s"),
+            ttft_ms=told.get("ttft_ms"),
+            end_to_end_ms=told.get("end_to_end_ms"),
+            stages=_lengths(said["stages"]),
+            spans=tuple(
+                Span(str(stage), float(start), float(length))
+                for stage, start, length in said["spans"]
+                if is_duration(start) and is_duration(length)
+            ),
+            beside=_lengths(said["beside"]),
+            **counts,
         )
 
     @cached_property
@@ -109,6 +115,10 @@ class Timing:
                 pieces.append(Piece(span.stage, span.start_ms, span.length_ms, 1))
             at = max(at, span.end_ms)
         return tuple(pieces)
+
+
+def _lengths(said: Mapping[str, Any]) -> dict[str, float]:
+    return {str(name): float(value) for name, value in said.items() if is_duration(value)}
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,21 @@ def test_what_is_no_timing_is_no_error_either(told: Any, keeps: Any) -> None:
     assert (sample.outcome, sample.stages_s) == ("ok", {})
 
 
+@pytest.mark.parametrize("absurd", [1e300, 2e12, pytest.param(10**400, id="10**400")])
+def test_a_number_that_is_no_time_is_not_kept(absurd: float) -> None:
+    told = {
+        "received_unix_s": absurd, "ttft_ms": absurd, "end_to_end_ms": 40.0, "decode_steps": absurd,
+        "stages": {"queue": 2.5, "decode": absurd}, "beside": {"stream": absurd},
+        "spans": [["queue", 0, 2.5], ["decode", 2.5, absurd], ["decode", absurd, 1]],
+    }  # fmt: skip
+    with scripted(streaming(*WHOLE[:-1], event({"choices": [], "timing": told}), DONE)) as server:
+        sample, _ = asked(server.host, stage_times="spans")
+    assert sample.stages_s == {"queue": 0.0025}
+    assert sample.timing == {
+        "end_to_end_ms": 40.0, "stages": {"queue": 2.5}, "beside": {}, "spans": [["queue", 0, 2.5]],
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("wanted", [True, False, "spans"])
 def test_a_server_is_asked_for_its_times_unless_the_scenario_says_no(wanted: Any) -> None:
     heads: list[str] = []

@@ -5,6 +5,7 @@ import pytest
 from slipstream.profiling.timeline.model import Piece, Request, Span, Timeline, Timing
 from tests.profiling.made import request, timing
 
+HUGE = pytest.param(10**400, id="10**400")
 SAID = {
     "request_id": "r1", "received_unix_s": 10.0, "ttft_ms": 15.0, "end_to_end_ms": 40.0, "decode_steps": 2,
     "stages": {"queue": 5.0, "prefill": 10.0, "decode": 24.0},
@@ -19,6 +20,21 @@ def test_what_a_server_told_becomes_a_timing() -> None:
     found = Timing.of(SAID)
     assert (found.request_id, found.ttft_ms, found.decode_steps, found.cached_prompt_tokens) == ("r1", 15.0, 2, None)
     assert (found.total_ms, found.steps_ms, found.beside) == (39.0, (12.0, 12.0), {"stream": 3.0})
+
+
+@pytest.mark.parametrize("absurd", [1e300, 2e12, HUGE, float("inf"), float("nan"), -1.0, "soon", True])
+def test_a_number_that_is_no_time_is_left_out(absurd: object) -> None:
+    odd = {name: absurd for name in SAID if isinstance(SAID[name], int | float)}
+    found = Timing.of(
+        odd | {"stages": {"queue": 5.0, "decode": absurd}, "beside": {"stream": absurd},
+               "spans": [["queue", 0.0, 5.0], ["decode", absurd, 1.0], ["decode", 5.0, absurd]]}
+    )  # fmt: skip
+    assert found == Timing("", None, None, None, {"queue": 5.0}, spans=(Span("queue", 0.0, 5.0),))
+
+
+def test_the_latest_moment_of_receiving_is_in_seconds() -> None:
+    assert Timing.of(SAID | {"received_unix_s": 2e11, "ttft_ms": 2e11}).received_unix_s is None
+    assert Timing.of(SAID | {"received_unix_s": 2e11, "ttft_ms": 2e11}).ttft_ms == 2e11
 
 
 def test_the_critical_path_joins_neighbours_and_names_the_gaps() -> None:
