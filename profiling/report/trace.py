@@ -97,7 +97,7 @@ def _counters(telemetry: Sequence[Telemetry], engine: Sequence[EngineLook]) -> I
         yield from _counter("CPU, % of all cores", look.t_s, machine=_percent(look.cpu_share))
         yield from _counter("memory, MiB", look.t_s, used=_mebibytes(look.memory_bytes))
         for gpu in look.gpus:
-            name = f"GPU {gpu.index}{f' {gpu.mig}' if gpu.mig else ''}"
+            name = f"GPU {gpu.index}" + (f" {gpu.mig} ({gpu.uuid[:12]})" if gpu.mig else "")
             yield from _counter(f"{name}, % busy", look.t_s, busy=_percent(gpu.busy_share))
             yield from _counter(f"{name}, MiB", look.t_s, used=_mebibytes(gpu.memory_bytes))
     for one in engine:

@@ -24,12 +24,12 @@ def check(case: Case) -> Finding | None:
 
 
 def _memories(case: Case) -> dict[str, Floats]:
-    """Share in use of each memory, look by look."""
+    """Share in use of each memory, look by look; equal MIG instances of a card differ in their UUID only."""
     found: dict[str, list[float]] = {}
     for look in case.looks:
         for gpu in look.gpus:
             if gpu.memory_bytes is not None and gpu.memory_total_bytes:
-                name = f"GPU {gpu.index}{f' ({gpu.mig})' if gpu.mig else ''}"
+                name = f"GPU {gpu.index}" + (f" ({gpu.mig}, {gpu.uuid[:12]})" if gpu.mig else "")
                 found.setdefault(name, []).append(gpu.memory_bytes / gpu.memory_total_bytes)
         if look.memory_bytes is not None and look.memory_total_bytes:
             found.setdefault("the machine", []).append(look.memory_bytes / look.memory_total_bytes)

@@ -23,7 +23,7 @@ from slipstream.profiling.diagnosis.rules import (
     transfers,
 )
 from slipstream.profiling.limit.work import Load
-from slipstream.profiling.telemetry.records import LOAD_GENERATOR
+from slipstream.profiling.telemetry.records import LOAD_GENERATOR, Gpu
 from slipstream.profiling.timeline.model import Request, Span, Timing
 from tests.profiling.made import START_NS, USUAL, S, case, engine, gpu, looks, process, request, timing
 
@@ -151,6 +151,26 @@ def test_the_memory_of_the_machine_counts_too() -> None:
     found = fragmentation.check(case(usual(), telemetry=looks(memory_bytes=used, memory_total_bytes=24 * 2**30)))
     assert found is not None
     assert "the machine" in found.cause
+
+
+def instances(*shares: list[float]) -> Case:
+    """Equal MIG instances of one card, each with its memory."""
+    total = 10 * 2**30
+    told = [
+        tuple(
+            Gpu(0, f"MIG-{number}2345678-9abc", "1g.10gb", memory_bytes=int(share * total), memory_total_bytes=total)
+            for number, share in enumerate(look)
+        )
+        for look in zip(*shares, strict=True)
+    ]
+    return case(usual(), telemetry=looks(gpus=told))
+
+
+def test_equal_instances_of_one_card_have_memories_of_their_own() -> None:
+    assert fragmentation.check(instances([0.95] * 20, [0.5] * 20)) is None
+    found = fragmentation.check(instances([0.5] * 20, [0.95, 0.88] * 10))
+    assert found is not None
+    assert "GPU 0 (1g.10gb, MIG-12345678)" in found.cause
 
 
 def limited(read_bytes: float, operations: float) -> Case:

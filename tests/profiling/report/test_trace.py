@@ -5,6 +5,7 @@ from typing import Any
 
 from slipstream.profiling.diagnosis.case import EngineLook
 from slipstream.profiling.report.trace import CLIENT, ENGINE, FACADE, MACHINE, TRITON, trace
+from slipstream.profiling.telemetry.records import Gpu
 from slipstream.profiling.timeline.model import Timeline
 from tests.profiling.made import START_NS, S, looks, request, timing
 
@@ -77,6 +78,15 @@ def test_what_was_sampled_is_a_counter() -> None:
         ("KV cache, %", 1_500_000.0, {"used": 25.0}),
     ]
     assert {event["pid"] for event in found} == {MACHINE}
+
+
+def test_equal_instances_of_one_card_are_counters_of_their_own() -> None:
+    """Perfetto takes counters of one name for one."""
+    used = [Gpu(0, f"MIG-{number}2345678-9abc", "1g.10gb", memory_bytes=2**30) for number in range(2)]
+    found = [event for event in events(request(), telemetry=looks(1, gpus=tuple(used))) if event["ph"] == "C"]
+    assert [event["name"] for event in found] == [
+        "GPU 0 1g.10gb (MIG-02345678), MiB", "GPU 0 1g.10gb (MIG-12345678), MiB"
+    ]  # fmt: skip
 
 
 def test_a_request_that_cannot_be_placed_shows_what_the_client_saw() -> None:
