@@ -267,19 +267,43 @@ def test_steps_that_wait_for_the_prompt_of_another_are_named() -> None:
     said = evidence(prefill_stalls.check(case(stalled(0.35))))  # the long step lasts from 0.35 s to 0.76 s
     assert "1 of 91 decode steps" in said
     assert "410 ms" in said
+    assert "100% of them fell into another's prefill, and 0% of the other steps" in said
 
 
 def test_slow_steps_without_a_prefill_beside_them_have_another_cause() -> None:
     assert prefill_stalls.check(case(stalled(2.0))) is None
 
 
+def held_up_by(*prefills: tuple[float, float]) -> Case:
+    """A stream with a step of 410 ms from 0.35 s on, and others whose prefill [s] starts and ends at given moments."""
+    stream = timing({"prefill": 50.0}, steps=(10.0,) * 30 + (410.0,) + (10.0,) * 30)
+    others = [
+        request(n, start, timing({"prefill": 1e3 * (end - start)}, steps=(10.0,)))
+        for n, (start, end) in enumerate(prefills, 1)
+    ]
+    return case([request(0, 0.0, stream), *others])
+
+
+def test_where_somebody_is_always_in_prefill_a_slow_step_proves_nothing() -> None:
+    assert prefill_stalls.check(held_up_by((0.35, 0.76))) is not None
+    assert prefill_stalls.check(held_up_by((0.0, 1.5))) is None
+    assert prefill_stalls.check(held_up_by(*((0.1 * n, 0.1 * n + 0.12) for n in range(15)))) is None
+
+
+def test_prompts_read_one_after_the_other_hold_a_step_up_together() -> None:
+    assert prefill_stalls.check(held_up_by((0.35, 0.48), (0.48, 0.61), (0.61, 0.75))) is not None
+    assert prefill_stalls.check(held_up_by((0.35, 0.76), (0.40, 0.42))) is not None
+    assert prefill_stalls.check(held_up_by((0.40, 0.52), (0.36, 0.50))) is None  # together 160 ms of it
+    assert prefill_stalls.check(held_up_by((0.36, 0.52), (0.40, 0.50))) is None
+
+
 def test_its_own_prefill_holds_no_step_of_a_request_up() -> None:
     spans = (
-        Span("prefill", 0.0, 2000.0),
+        Span("prefill", 600.0, 900.0),
         *(Span("decode", 10.0 * n, 10.0) for n in range(60)),
         Span("decode", 600, 900),
     )
-    odd = Timing("r", None, 5.0, 2000.0, {"prefill": 2000.0, "decode": 1500.0}, 61, 0, spans)
+    odd = Timing("r", None, 5.0, 2000.0, {"prefill": 900.0, "decode": 1500.0}, 61, 0, spans)
     assert prefill_stalls.check(case([request(0, 0.0, odd)])) is None
 
 
