@@ -1,36 +1,39 @@
-"""The KV cache is full and the queue for a place in it makes the slow first tokens."""
+"""The KV cache is full while slots are free: requests wait for a place in it, queued or inside their prefill."""
 
 from slipstream.profiling.diagnosis.case import Case
 from slipstream.profiling.diagnosis.finding import Finding
-
-_FULL = 0.95
-_OFTEN = 0.2  # of the looks; a cache that is full for a moment has done its work
-_LEAST_LOOKS = 3
-_OWNS = 0.3  # of the time until the first token, in the slow tail
+from slipstream.profiling.diagnosis.waits import FULL, OWNS, held_ms, often, said, waits
 
 
 def check(case: Case) -> Finding | None:
-    """Needs the engine's gauges."""
-    full = [look for look in case.gauges if look.cache_usage_ratio >= _FULL]
-    first = case.until_first
-    if first is None or len(full) < max(_LEAST_LOOKS, _OFTEN * len(case.gauges)):
+    """Needs the engine's gauges. Where slots are short more often, `slots` speaks, and of the cache too."""
+    first, found = case.until_first, waits(case)
+    if first is None or not often(found.for_cache, case.gauges) or len(found.for_cache) <= len(found.for_slot):
         return None
-    waiting = sum(look.waiting for look in full) / len(full)
-    if waiting < 1 or first.tail.share("queue") < _OWNS:
+    held = held_ms(case, first)
+    if held < OWNS * first.tail.mean_ms:
         return None
+    count = len(found.for_cache)
+    active, waiting = (sum(getattr(look, name) for look in found.for_cache) / count for name in ("active", "waiting"))
     return Finding(
         rule="kv_cache",
-        cause="The KV cache is full, so requests queue for a place in it before their first token.",
+        cause="The KV cache is full while slots are free, so requests wait for a place in it before they are read.",
         evidence=(
-            f"cache at least {_FULL:.0%} full in {len(full)} of {len(case.gauges)} looks",
-            f"{waiting:.1f} generations waiting then, {max(look.waiting for look in case.gauges):.0f} at most",
             (
-                f"queue is {first.tail.share('queue'):.0%} of the TTFT of the slowest 5% "
-                f"({first.tail.stages['queue']:.0f} ms, {first.every.stages['queue']:.0f} ms of all requests)"
+                f"cache at least {FULL:.0%} full in {count + len(found.both)} of {len(case.gauges)} looks, every slot "
+                f"taken and generations waiting in {len(found.both)} of these"
+            ),
+            (
+                f"{active:.1f} generations active and {waiting:.1f} waiting in the others; {found.slots:.0f} active at "
+                "most in this run"
+            ),
+            (
+                f"queue, and what prefill takes beyond that of the fastest tenth, are {held / first.tail.mean_ms:.0%} "
+                f"of the {said(first)} of the slowest 5% ({held:.0f} of {first.tail.mean_ms:.0f} ms)"
             ),
         ),
         remedy="raise serving.kv_cache_bytes in the recipe where memory is left, else lower serving.max_concurrency, "
-        "serving.context_tokens or serving.max_output_tokens",
+        "serving.context_tokens or serving.max_output_tokens; more slots do not help",
     )
 
 

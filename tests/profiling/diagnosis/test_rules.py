@@ -62,36 +62,84 @@ def test_no_rule_speaks_of_what_was_not_watched(rule: Any) -> None:
     assert diagnose(case([])) == []
 
 
-FULL = {"cache_usage_ratio": 0.99, "waiting": 6.0, "active": 8.0}
+def read_late(count: int = 30) -> list[Request]:
+    """The prefill of every tenth lasts 600 ms longer."""
+    return [request(n, n * 0.4, timing(USUAL | {"prefill": 660.0}) if n % 10 == 0 else timing()) for n in range(count)]
 
 
-def test_a_full_cache_with_a_queue_before_it_is_named() -> None:
-    found = kv_cache.check(case(queued(), engine=engine(**FULL)))
-    assert "20 of 20 looks" in evidence(found)
-    assert "6.0 generations waiting" in evidence(found)
+def unstreamed(requests: Sequence[Request]) -> list[Request]:
+    return [replace(one, first_ns=None) for one in requests]
+
+
+FULL = {"cache_usage_ratio": 0.99, "active": 8.0}
+FREE_SLOTS = {"waiting": 6.0, "active": [8.0] + [5.0] * 19}  # some engines count as waiting what the cache holds up
+
+
+def test_a_cache_that_holds_requests_up_in_their_prefill_is_named() -> None:
+    found = kv_cache.check(case(read_late(), engine=engine(**FULL)))
+    said = evidence(found)
+    assert "cache at least 95% full in 20 of 20 looks" in said
+    assert "8.0 generations active and 0.0 waiting" in said
+    assert "of the TTFT of the slowest 5% (602 of 679 ms)" in said
     assert found is not None
     assert "kv_cache_bytes" in found.remedy
+
+
+def test_a_cache_that_generations_wait_for_beside_free_slots_is_named() -> None:
+    found = kv_cache.check(case(queued(), engine=engine(**FULL | FREE_SLOTS)))
+    assert "5.0 generations active and 6.0 waiting in the others; 8 active at most" in evidence(found)
+    assert slots.check(case(queued(), engine=engine(**FULL | FREE_SLOTS))) is None
 
 
 @pytest.mark.parametrize(
     ("requests", "gauges"),
     [
-        (queued(), FULL | {"cache_usage_ratio": 0.6}),  # they wait for a slot
-        (queued(), FULL | {"waiting": 0.0}),  # full, and nobody waits
+        (queued(), FULL | {"waiting": 6.0}),  # they wait for a slot
+        (read_late(), FULL | {"cache_usage_ratio": 0.6}),  # it has room
         (usual(), FULL),  # full, and no first token is late for it
-        (queued(), FULL | {"cache_usage_ratio": [0.99] * 3 + [0.5] * 17}),  # for a moment only
+        (read_late(), FULL | {"cache_usage_ratio": [0.99] * 3 + [0.5] * 17}),  # for a moment only
     ],
 )
 def test_a_cache_that_holds_nobody_up_is_not(requests: Sequence[Request], gauges: dict[str, Any]) -> None:
     assert kv_cache.check(case(requests, engine=engine(**gauges))) is None
 
 
+SHORT = {"cache_usage_ratio": 0.4, "waiting": 6.0, "active": 8.0}
+
+
 def test_requests_that_wait_beside_an_empty_cache_wait_for_a_slot() -> None:
-    found = slots.check(case(queued(), engine=engine(**FULL | {"cache_usage_ratio": 0.4})))
+    found = slots.check(case(queued(), engine=engine(**SHORT)))
     assert "8 ran then, and the KV cache was 40% full" in evidence(found)
-    assert slots.check(case(queued(), engine=engine(**FULL))) is None
-    assert slots.check(case(queued(), engine=engine(**FULL | {"cache_usage_ratio": 0.4, "waiting": 0.0}))) is None
-    assert slots.check(case(usual(), engine=engine(**FULL | {"cache_usage_ratio": 0.4}))) is None
+    assert "both bind" not in evidence(found)
+    assert slots.check(case(queued(), engine=engine(**SHORT | {"waiting": 0.0}))) is None
+    assert slots.check(case(usual(), engine=engine(**SHORT))) is None
+    assert slots.check(case(read_late(), engine=engine(**SHORT))) is None
+
+
+@pytest.mark.parametrize("requests", [queued(), read_late()])
+def test_where_slots_and_cache_are_both_taken_one_finding_says_so(requests: Sequence[Request]) -> None:
+    both = case(requests, engine=engine(**FULL | {"waiting": 6.0}))
+    (found,) = diagnose(both)
+    assert found.rule == "slots"
+    assert "at least 95% full in 20 of them: both bind" in evidence(found)
+    assert "max_concurrency alone does not help: raise serving.kv_cache_bytes" in found.remedy
+
+
+def test_what_is_short_more_often_is_named_alone() -> None:
+    mostly_cache = case(queued(), engine=engine(**FULL | {"waiting": [6.0] * 8 + [0.0] * 12}))
+    assert [finding.rule for finding in diagnose(mostly_cache)] == ["kv_cache"]
+    assert "generations waiting in 8 of these" in evidence(kv_cache.check(mostly_cache))
+    mostly_slots = case(queued(), engine=engine(**FULL | {"waiting": [6.0] * 12 + [0.0] * 8}))
+    assert [finding.rule for finding in diagnose(mostly_slots)] == ["slots"]
+
+
+def test_what_is_not_the_first_token_is_not_called_so() -> None:
+    found = [
+        kv_cache.check(case(unstreamed(read_late()), engine=engine(**FULL))),
+        slots.check(case(unstreamed(queued()), engine=engine(**SHORT))),
+    ]
+    for one in found:
+        assert "of the answer of the slowest 5%" in evidence(one)
 
 
 def gpus(busy: float, core: float, **fields: Any) -> Case:
