@@ -19,16 +19,13 @@ def check(case: Case) -> Finding | None:
     looks, used = case.looks, case.processes()
     if len(looks) < _LEAST_LOOKS or any(look.gpus for look in looks) or _ENGINE not in used or not case.cores:
         return None
-    working = [look for look in case.gauges if look.active >= 1]
-    if not case.gauges or len(working) < _WORKING * len(case.gauges) or not _owns(case):
-        return None
-    if used[_ENGINE] > _GETS * case.cores:
+    if not case.gauges or not engine_works(case) or used[_ENGINE] > _GETS * case.cores:
         return None
     return Finding(
         rule="starved",
         cause="The engine has work and gets too little processor time for it.",
         evidence=(
-            f"a generation ran in {len(working)} of {len(case.gauges)} looks",
+            f"a generation ran in {_working(case)} of {len(case.gauges)} looks",
             *_who_used_the_cores(used, case.cores, _busy(case)),
             *_threads(case),
         ),
@@ -60,10 +57,15 @@ def _threads(case: Case) -> Iterator[str]:
         yield f"the engine's process has {max(found)} threads"
 
 
-def _owns(case: Case) -> bool:
-    """Whether the engine's own stages are most of an answer: else it may well idle."""
+def engine_works(case: Case) -> bool:
+    """Whether the engine has work nearly always, as far as it tells, and its own stages are most of an answer."""
     every = case.breakdowns[0].every if case.breakdowns else None
-    return every is not None and every.share("prefill") + every.share("decode") >= _OWNS
+    owns = every is not None and every.share("prefill") + every.share("decode") >= _OWNS
+    return owns and _working(case) >= _WORKING * len(case.gauges)
 
 
-__all__ = ["check"]
+def _working(case: Case) -> int:
+    return sum(look.active >= 1 for look in case.gauges)
+
+
+__all__ = ["check", "engine_works"]

@@ -142,20 +142,34 @@ def test_what_is_not_the_first_token_is_not_called_so() -> None:
         assert "of the answer of the slowest 5%" in evidence(one)
 
 
-def gpus(busy: float, core: float, **fields: Any) -> Case:
-    told = looks(gpus=(gpu(busy_share=busy),), busiest_core_share=core, processes=(process("engine", 1.0),), **fields)
-    return case(usual(), telemetry=told)
+def gpus(busy: float, core: float, cores: float = 1.0, **given: Any) -> Case:
+    """The engine uses ``cores``; the load generator has the other core to itself."""
+    processes = (process("engine", cores), process(LOAD_GENERATOR, 0.99))
+    told = looks(gpus=(gpu(busy_share=busy),), busiest_core_share=core, processes=processes)
+    return case(**{"requests": usual(), "telemetry": told} | given)
 
 
 def test_a_gpu_that_idles_beside_a_busy_core_waits_for_the_host() -> None:
-    assert "kernel ran in 30% of the time; the busiest core was busy in 98%" in evidence(
-        host_bound.check(gpus(0.3, 0.98))
-    )
+    for gauges in ([], engine(active=2)):  # an engine need not tell
+        said = evidence(host_bound.check(gpus(0.3, 0.98, engine=gauges)))
+        assert "kernel ran in 30% of the time; the busiest core was busy in 98%" in said
+        assert "engine used 1.0 cores" in said
 
 
 @pytest.mark.parametrize(("busy", "core"), [(0.9, 0.98), (0.3, 0.4)])
 def test_a_gpu_that_works_or_a_host_that_idles_is_not_host_bound(busy: float, core: float) -> None:
     assert host_bound.check(gpus(busy, core)) is None
+
+
+def test_a_gpu_without_work_waits_for_nobody() -> None:
+    assert host_bound.check(gpus(0.03, 0.98, engine=engine(active=0))) is None
+    assert host_bound.check(gpus(0.03, 0.98, engine=engine(active=[1.0, 0.0] * 10))) is None
+    searching = [request(n, n * 0.4, timing(USUAL | {"retrieve": 900.0})) for n in range(30)]
+    assert host_bound.check(gpus(0.03, 0.98, requests=searching)) is None
+
+
+def test_a_core_that_the_load_generator_keeps_busy_is_no_bound_of_the_host() -> None:
+    assert host_bound.check(gpus(0.3, 0.98, cores=0.4)) is None
 
 
 def floating(peaks_at: Sequence[int], slow_at: Sequence[int], gigabytes: float = 9.0) -> Case:
@@ -275,6 +289,7 @@ def test_what_others_take_is_told() -> None:
         {"telemetry": looks(cpu_share=0.9, processes=(process("engine", 1.7),))},  # it gets nearly all
         {"engine": engine(active=[1.0, 0.0] * 10)},  # it is idle half of the time
         {"engine": engine(active=0)},
+        {"engine": []},
         {"telemetry": looks(cpu_share=0.5, gpus=(gpu(),), processes=BUSY_ELSEWHERE)},  # a GPU does the work
         {"cores": None},
     ],
