@@ -19,11 +19,13 @@ from slipstream.profiling.limit.known import Limit
 from slipstream.profiling.run.engine_watch import read_engine
 from slipstream.profiling.run.folder import NoProfileThere, ProfileFolder, read_timeline, write_timeline
 from slipstream.profiling.run.limits import work_limit
-from slipstream.profiling.telemetry.records import LOAD_GENERATOR, Telemetry
+from slipstream.profiling.telemetry.records import Telemetry
 from slipstream.profiling.telemetry.sampler import read_telemetry
 from slipstream.profiling.timeline.clock import Agreement, agreement, received_ns
 from slipstream.profiling.timeline.model import Timeline
 from slipstream.profiling.timeline.shares import Breakdown, StageRow, row, stage_rows
+
+_SERVING = frozenset({"facade", "triton", "engine"})
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,11 @@ def _stopped_s(moments: Moments) -> float | None:
 
 
 def is_here(telemetry: Sequence[Telemetry]) -> bool:
-    """Whether the machine that was watched is the server's: its processes were found there."""
-    return any(process.role != LOAD_GENERATOR for look in telemetry for process in look.processes)
+    """Whether the machine that was watched is the server's: its processes were found there.
+
+    What else listens at its address, such as ssh or kubectl, may be the end of a tunnel.
+    """
+    return any(process.role in _SERVING for look in telemetry for process in look.processes)
 
 
 def machine_rows(case: Case) -> list[tuple[str, str]]:

@@ -11,6 +11,8 @@ from slipstream.profiling.run.folder import NoProfileThere, ProfileFolder
 from slipstream.profiling.run.writing import write
 from tests.profiling.report.made_profile import samples, written
 
+HUGE = pytest.param(10**400, id="10**400")
+
 
 def test_a_profile_is_concluded_from_its_files_and_written_in_every_form(tmp_path: Path) -> None:
     folder = written(tmp_path)
@@ -65,11 +67,13 @@ def test_a_folder_without_a_run_is_said(tmp_path: Path) -> None:
         conclude(folder)
 
 
-def test_a_machine_that_is_not_the_servers_is_not_diagnosed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("listening", [None, "kubectl", "ssh"])  # a tunnel ends here, and its server is elsewhere
+def test_a_machine_that_is_not_the_servers_is_not_diagnosed(tmp_path: Path, listening: str | None) -> None:
     folder = written(tmp_path)
     looks = [json.loads(line) for line in folder.telemetry.read_text().splitlines()]
     for look in looks:
-        look["processes"] = [one for one in look["processes"] if one["role"] == "load generator"]
+        facade, generator = look["processes"][1:]
+        look["processes"] = [generator] if listening is None else [facade | {"role": listening}, generator]
     folder.telemetry.write_text("".join(json.dumps(look) + "\n" for look in looks))
     profile = conclude(folder)
     assert len(profile.telemetry) == 80
@@ -92,3 +96,29 @@ def test_a_run_that_was_stopped_says_so(tmp_path: Path) -> None:
     folder = written(tmp_path, was_stopped=True, ended_s=12.5)
     write(conclude(folder), folder)
     assert "stopped after 12.5 s" in folder.report.read_text()
+
+
+@pytest.mark.parametrize("absurd", [1e300, 1e290, 2e12, HUGE])
+def test_a_moment_that_is_none_costs_nobody_the_profile(tmp_path: Path, absurd: float) -> None:
+    told = samples()
+    for number, field in enumerate(("received_unix_s", "ttft_ms", "end_to_end_ms")):
+        assert told[30 + number].timing is not None
+        told[30 + number].timing[field] = absurd
+    folder = written(tmp_path, told)
+    profile = conclude(folder)
+    write(profile, folder)
+    assert (len(profile.timeline), profile.received_ns[15]) == (105, None)
+    assert profile.case.busy_s[1] < 60
+
+
+@pytest.mark.parametrize("absurd", [1e300, HUGE])
+def test_nor_does_a_length_that_is_none(tmp_path: Path, absurd: float) -> None:
+    told = samples()
+    timing = told[30].timing
+    assert timing is not None
+    timing["stages"]["prefill"], timing["spans"][4][2], timing["decode_steps"] = absurd, absurd, absurd
+    folder = written(tmp_path, told)
+    profile = conclude(folder)
+    write(profile, folder)
+    assert max(length for timing in profile.timeline.timings for length in timing.stages.values()) < 1e5
+    assert max(span.length_ms for timing in profile.timeline.timings for span in timing.spans) < 1e5
