@@ -22,7 +22,7 @@ from slipstream.profiling.run.limits import work_limit
 from slipstream.profiling.telemetry.records import Telemetry
 from slipstream.profiling.telemetry.sampler import read_telemetry
 from slipstream.profiling.timeline.clock import Agreement, agreement, received_ns
-from slipstream.profiling.timeline.model import Timeline
+from slipstream.profiling.timeline.model import Request, Timeline
 from slipstream.profiling.timeline.shares import Breakdown, StageRow, row, stage_rows
 
 _SERVING = frozenset({"facade", "triton", "engine"})
@@ -143,7 +143,7 @@ def conclude(folder: ProfileFolder) -> Profile:
         agreement=agreement(timeline, joined),
         case=case,
         findings=diagnose(case),
-        stopped_s=_stopped_s(moments),
+        stopped_s=_stopped_s(moments, requests),
     )
 
 
@@ -154,7 +154,10 @@ def _scenario(folder: ProfileFolder) -> Scenario:
         raise NoProfileThere(f"{folder.plan} is no plan: {error}", "give the folder as it was written") from error
 
 
-def _stopped_s(moments: Moments) -> float | None:
+def _stopped_s(moments: Moments, requests: Sequence[Request]) -> float | None:
+    """As a load test says it: one that was killed was stopped at the last moment that is kept."""
+    if moments.ended_s is None:
+        return max((request.end_ns / 1e9 - moments.monotonic for request in requests), default=0.0)
     return moments.ended_s if moments.was_stopped else None
 
 

@@ -98,6 +98,19 @@ def test_a_run_that_was_stopped_says_so(tmp_path: Path) -> None:
     assert "stopped after 12.5 s" in folder.report.read_text()
 
 
+def test_a_run_that_was_killed_was_stopped_at_the_last_moment_that_is_kept(tmp_path: Path) -> None:
+    folder = written(tmp_path, samples(60), ended_s=None)
+    last = max(sample.end_s for sample in samples(60))
+    profile = conclude(folder)
+    assert profile.stopped_s == pytest.approx(last, abs=1e-5)
+    write(profile, folder)
+    assert f"stopped after {last:.1f} s" in folder.report.read_text()
+    folder.samples.unlink()
+    assert conclude(folder).stopped_s == profile.stopped_s
+    folder.timeline.write_text("")
+    assert conclude(folder).stopped_s == 0.0
+
+
 @pytest.mark.parametrize("absurd", [1e300, 1e290, 2e12, HUGE])
 def test_a_moment_that_is_none_costs_nobody_the_profile(tmp_path: Path, absurd: float) -> None:
     told = samples()
