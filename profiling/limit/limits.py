@@ -66,7 +66,8 @@ class Limits:
         yield f"{'streams':>7}{'read/step':>12}{'operations/step':>17}{'TPOT >=':>12}{'tokens/s <=':>13}  bound by"
         for number, bound in self.tpot:
             load = self.bundle.work.decode(number, self.prompt_tokens)
-            cells = f"{number:>7}{quantity(load.read_bytes, 'B'):>12}{quantity(load.operations, 'OP'):>17}"
+            operations = load.operations * self.bundle.work.tokens_per_step  # as in the bound: proposals are computed
+            cells = f"{number:>7}{quantity(load.read_bytes, 'B'):>12}{quantity(operations, 'OP'):>17}"
             known = bound and f"{1e3 * bound.seconds:>9.2f} ms{number / bound.seconds:>13,.0f}  {bound.by}"
             yield cells + (known or f"{'not known':>12}")
         cached = f", {self.cached_tokens:,} of them cached" if self.cached_tokens else ""

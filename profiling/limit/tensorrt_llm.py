@@ -39,7 +39,8 @@ def tensorrt_llm_work(engine_dir: Path, quantization: Mapping[str, Any]) -> tupl
         serving = json.loads((engine_dir / "serving.json").read_bytes())["options"]
         config = json.loads((engine_dir / "target" / "config.json").read_bytes())
         config = config.get("pretrained_config", config)
-        if other := [name for name in _OTHERS if config.get(name)]:
+        experts = config.get("moe") or {}  # where the compiler's own config has their number
+        if other := [name for name in _OTHERS if config.get(name) or experts.get(name)]:
             raise LimitUnknown(
                 f"{engine_dir}: what a model with {other[0]} reads for a token is not counted",
                 "measure it: slipstream profile run",
