@@ -87,19 +87,24 @@ def told(nvml: Nvml, function: Callable[..., T], *arguments: Any) -> T | None:
 
 
 def mig_parts(nvml: Nvml, card: Any) -> list[MigPart]:
-    """The slices that ``card``, whose MIG mode is on, is cut into; their places need not be consecutive.
+    """The slices that ``card``, whose MIG mode is on, is cut into, as far as they may be asked; places may be empty.
 
     Raises:
         NVMLError: as `told`.
     """
-    found = []
-    for place in range(told(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, card) or 0):
-        part = told(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, card, place)
-        if part is not None:
-            facts = nvml.nvmlDeviceGetAttributes_v2(part)
-            profile = _profile(nvml.nvmlDeviceGetName(part), facts)
-            found.append(MigPart(profile, nvml.nvmlDeviceGetUUID(part), int(facts.memorySizeMB) * MIB, part))
-    return found
+    places = range(told(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, card) or 0)
+    handles = (told(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, card, place) for place in places)
+    parts = (_part(nvml, handle) for handle in handles if handle is not None)
+    return [part for part in parts if part is not None]
+
+
+def _part(nvml: Nvml, handle: Any) -> MigPart | None:
+    """None for one that may not be asked, as in a container that was given another: it hides nothing else."""
+    facts, uuid = told(nvml, nvml.nvmlDeviceGetAttributes_v2, handle), told(nvml, nvml.nvmlDeviceGetUUID, handle)
+    if facts is None or uuid is None:
+        return None
+    name = told(nvml, nvml.nvmlDeviceGetName, handle) or ""
+    return MigPart(_profile(name, facts), uuid, int(facts.memorySizeMB) * MIB, handle)
 
 
 def _profile(name: str, facts: Any) -> str:

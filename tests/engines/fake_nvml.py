@@ -102,12 +102,14 @@ class FakeNvml:
 
     def nvmlDeviceGetName(self, handle: Card | Part) -> str:  # noqa: N802
         if isinstance(handle, Part):
-            return handle.card.name + (f" MIG {handle.slice.profile}" if handle.slice.named else "")
+            name = handle.card.name + (f" MIG {handle.slice.profile}" if handle.slice.named else "")
+            return self._answer("nvmlDeviceGetName", lambda: name, handle.slice.errors)
         return self._answer("nvmlDeviceGetName", lambda: handle.name, handle.errors)
 
     def nvmlDeviceGetUUID(self, handle: Card | Part) -> str:  # noqa: N802
         if isinstance(handle, Part):
-            return f"MIG-{handle.place}"
+            place = handle.place
+            return self._answer("nvmlDeviceGetUUID", lambda: f"MIG-{place}", handle.slice.errors)
         places = [place for place, card in enumerate(self._cards) if card is handle]
         return self._answer("nvmlDeviceGetUUID", lambda: f"GPU-{places[0]}", handle.errors)
 
@@ -163,7 +165,8 @@ class FakeNvml:
         return Part(device, found, index)
 
     def nvmlDeviceGetAttributes_v2(self, device: Part) -> Any:  # noqa: N802
-        return SimpleNamespace(gpuInstanceSliceCount=device.slice.slices, memorySizeMB=device.slice.memory_mib)
+        facts = SimpleNamespace(gpuInstanceSliceCount=device.slice.slices, memorySizeMB=device.slice.memory_mib)
+        return self._answer("nvmlDeviceGetAttributes_v2", lambda: facts, device.slice.errors)
 
     def nvmlDeviceGetClockInfo(self, handle: Card, type: int) -> int:  # noqa: A002, N802
         mhz = {pynvml.NVML_CLOCK_SM: handle.sm_mhz, pynvml.NVML_CLOCK_MEM: handle.memory_mhz}[type]

@@ -138,6 +138,20 @@ def test_an_instance_whose_memory_is_not_told_has_the_size_of_its_profile() -> N
     assert (part.memory_bytes, part.memory_total_bytes, part.fault) == (None, 9728 * MIB, "")
 
 
+@pytest.mark.parametrize("function", ["nvmlDeviceGetAttributes_v2", "nvmlDeviceGetUUID"])
+def test_an_instance_that_may_not_be_asked_hides_neither_its_card_nor_the_others(function: str) -> None:
+    hidden = Slice(1, 9728, "1g.10gb", errors={function: pynvml.NVML_ERROR_NO_PERMISSION})
+    card, other = looks(Card(slices=[hidden, Slice(3, 40448, "3g.40gb")]))
+    assert (card.fault, card.power_w) == ("", 412.3)
+    assert (other.uuid, other.mig, other.fault) == ("MIG-1", "3g.40gb", "")
+
+
+def test_an_instance_whose_name_is_not_told_has_the_profile_of_its_size() -> None:
+    unnamed = Slice(1, 9728, "1g.10gb", errors={"nvmlDeviceGetName": pynvml.NVML_ERROR_NO_PERMISSION})
+    card, part = looks(Card(slices=[unnamed]))
+    assert (card.fault, part.mig, part.memory_total_bytes) == ("", "1g.10gb", 9728 * MIB)
+
+
 def test_an_instance_that_is_destroyed_midway_is_a_fault_of_its_own() -> None:
     first, second = Slice(1, 9728, "1g.10gb"), Slice(1, 9728, "1g.10gb")
     gpus = Gpus(FakeNvml(Card(slices=[first, second])))
