@@ -7,8 +7,9 @@ steps a few are recorded once it is warm, so that a trace of an hour's distillat
 import json
 import os
 import re
+import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -66,7 +67,7 @@ class ProfileUnwritable(EnvironmentFault):
 
 @dataclass(frozen=True)
 class Operator:
-    """All calls of one operator. ``self_ms`` is without the operators it calls; on a GPU, the time of its kernels."""
+    """All calls of one operator. ``self_ms`` is without the operators it calls; on a GPU, both are of its kernels."""
 
     name: str
     calls: int
@@ -78,10 +79,13 @@ class Operator:
 
 @dataclass(frozen=True)
 class StageProfile:
-    """What was recorded of a stage; ``trace`` is None when nothing was, and ``note`` says why."""
+    """What was recorded of a stage; ``trace`` is None when nothing was, and ``note`` says why.
+
+    ``steps`` are those that ended while it was recorded; None for a stage that is recorded whole.
+    """
 
     stage: str
-    steps: int
+    steps: int | None
     trace: str | None
     operators: tuple[Operator, ...]
     note: str = ""
@@ -169,7 +173,8 @@ class BuildProfile:
 
     def _read(self, stage: str, running: "profile", planned: Schedule | None) -> StageProfile:
         """What the profiler has, written beside the others; a full disk costs the trace, and not the build."""
-        operators, steps = _operators(running), 0 if planned is None else running.step_num - planned.first
+        operators = _operators(running.key_averages())
+        steps = None if planned is None else running.step_num - planned.first
         trace, note = self.folder / f"{stage}.trace.json.gz", ""
         try:
             running.export_chrome_trace(str(trace))
@@ -200,7 +205,7 @@ class BuildProfile:
             if name in cached:
                 yield ""
                 yield f"{name} came from the cache and was not profiled; to have it made again, and what reads it:"
-                yield f"  rm -r {cached[name]}"
+                yield f"  rm -r {shlex.quote(str(cached[name]))}"
         yield ""
         yield f"profile {self.folder} (traces open in https://ui.perfetto.dev or chrome://tracing)"
 
@@ -210,20 +215,22 @@ def _too_short(planned: Schedule | None, steps: int) -> str:
     return f"it ended after {steps} steps, before the one at which recording begins ({first})"
 
 
-def _operators(running: "profile") -> tuple[Operator, ...]:
-    """The operators that took longest by themselves."""
-    found: list[tuple[float, Any]] = []
-    for one in running.key_averages():
-        if not one.key.startswith("ProfilerStep"):
-            on_device = float(getattr(one, "self_device_time_total", 0.0))
-            found.append((on_device or float(one.self_cpu_time_total), one))
+def _operators(events: Iterable[Any]) -> tuple[Operator, ...]:
+    """The operators that took longest by themselves.
+
+    On a GPU an operator has the time of the kernels that it launched, and each kernel stands beside it as an event of
+    the device: those are left out, or all would count twice.
+    """
+    of_cpu = [one for one in events if one.device_type.name == "CPU" and not one.key.startswith("ProfilerStep")]
+    where = "device" if any(one.self_device_time_total > 0 for one in of_cpu) else "cpu"
+    found = [(float(getattr(one, f"self_{where}_time_total")), one) for one in of_cpu]
     total = sum(own for own, _ in found) or 1.0
     return tuple(
         Operator(
             name=one.key,
             calls=int(one.count),
             self_ms=round(own / 1e3, 3),
-            total_ms=round(float(one.cpu_time_total) / 1e3, 3),
+            total_ms=round(float(getattr(one, f"{where}_time_total")) / 1e3, 3),
             share=round(own / total, 4),
             gflop=round(float(one.flops or 0) / 1e9, 6),
         )
@@ -232,7 +239,9 @@ def _operators(running: "profile") -> tuple[Operator, ...]:
 
 
 def _stage_lines(stage: StageProfile) -> Iterator[str]:
-    recorded = f"{stage.steps} {'step' if stage.steps == 1 else 'steps'}" if stage.steps else "all of it"
+    recorded = "all of it" if stage.steps is None else f"{stage.steps} {'step' if stage.steps == 1 else 'steps'}"
+    if stage.steps == 0:
+        recorded = "a part of one step"
     yield f"{stage.stage}: {recorded if stage.trace else 'not recorded'}{f'; {stage.note}' if stage.note else ''}"
     if not stage.operators:
         if stage.trace:

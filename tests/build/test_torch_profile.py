@@ -11,13 +11,14 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from slipstream.build.draft.distil import DistilOptions, Lesson, distil
 from slipstream.build.stages import Outputs, Stage, StageCache
-from slipstream.build.torch_profile import SCHEDULES, BuildProfile, ProfileUnwritable, StageProfile
+from slipstream.build.torch_profile import SCHEDULES, BuildProfile, ProfileUnwritable, StageProfile, _operators
 from slipstream.engines.protocols import Progress
 from tests.build.conftest import TinyRecipe
 from tests.conftest import slipstream
@@ -75,8 +76,9 @@ class TestRecording:
     def test_a_stage_without_a_schedule_is_recorded_whole(self, profile: BuildProfile, tmp_path: Path) -> None:
         assert SCHEDULES["merge"] is None
         recorded = run(profile, stage("merge", 3, before=4), tmp_path)
-        assert (calls(recorded, "aten::mm"), recorded.steps, recorded.note) == (7, 0, "")
+        assert (calls(recorded, "aten::mm"), recorded.steps, recorded.note) == (7, None, "")
         assert sum(event.get("name") == "aten::mm" for event in events(profile, recorded)) == 7
+        assert "merge: all of it" in profile.lines({})
 
     def test_of_many_steps_some_are_recorded_once_it_is_warm(self, profile: BuildProfile, tmp_path: Path) -> None:
         planned = SCHEDULES["distil"]
@@ -98,6 +100,15 @@ class TestRecording:
         assert (recorded.trace, recorded.operators) == (None, ())
         assert recorded.note == "it ended after 2 steps, before the one at which recording begins (3)"
         assert recorded.note in "\n".join(profile.lines({}))
+
+    def test_a_stage_that_ends_inside_the_first_recorded_step_is_not_said_to_be_whole(
+        self, profile: BuildProfile, tmp_path: Path
+    ) -> None:
+        planned = SCHEDULES["quantize"]
+        assert planned is not None
+        recorded = run(profile, stage("quantize", planned.first), tmp_path)
+        assert (recorded.steps, recorded.trace) == (0, "quantize.trace.json.gz")
+        assert "quantize: a part of one step" in profile.lines({})
 
     def test_progress_is_passed_on_and_that_of_another_thread_is_no_step(
         self, profile: BuildProfile, tmp_path: Path
@@ -135,6 +146,55 @@ class TestRecording:
         assert "quantize came from the cache and was not profiled" in told
         assert f"rm -r {tmp_path / 'abc'}" in told
         assert "bundle came" not in told
+
+    def test_the_command_that_removes_a_stage_removes_a_path_with_blanks(
+        self, profile: BuildProfile, tmp_path: Path
+    ) -> None:
+        cached, bystander = tmp_path / "my home" / "abc", tmp_path / "my"
+        cached.mkdir(parents=True)
+        bystander.mkdir()
+        command = next(line for line in profile.lines({"quantize": cached}) if "rm -r" in line)
+        subprocess.run(["sh", "-c", command], check=True, cwd=tmp_path)
+        assert (cached.exists(), bystander.exists()) == (False, True)
+
+
+def averaged(name: str, kind: str, cpu_us: tuple[float, float], device_us: tuple[float, float]) -> Any:
+    """One row of the profiler's table; times are self and total, and a CPU operator has those of its kernels."""
+    from torch.autograd import DeviceType
+
+    return SimpleNamespace(
+        key=name, device_type=getattr(DeviceType, kind), count=2, flops=0,
+        self_cpu_time_total=cpu_us[0], cpu_time_total=cpu_us[1],
+        self_device_time_total=device_us[0], device_time_total=device_us[1],
+    )  # fmt: skip
+
+
+class TestOperators:
+    def test_on_a_gpu_every_kernel_counts_once_and_times_are_its_own(self) -> None:
+        found = _operators(
+            [
+                averaged("aten::linear", "CPU", (5_000, 9_000), (0, 4_000)),
+                averaged("aten::mm", "CPU", (1_000, 1_500), (3_000, 3_000)),
+                averaged("aten::add", "CPU", (9_000, 9_000), (1_000, 1_000)),
+                averaged("gemm_kernel", "CUDA", (0, 0), (3_000, 3_000)),
+                averaged("add_kernel", "CUDA", (0, 0), (1_000, 1_000)),
+                averaged("ProfilerStep#3", "CUDA", (0, 0), (8_000, 8_000)),
+            ]
+        )
+        assert [(one.name, one.self_ms, one.total_ms, one.share) for one in found] == [
+            ("aten::mm", 3, 3, 0.75),
+            ("aten::add", 1, 1, 0.25),
+            ("aten::linear", 0, 4, 0),
+        ]
+
+    def test_where_nothing_ran_on_the_gpu_times_are_the_cpus(self) -> None:
+        found = _operators(
+            [
+                averaged("aten::linear", "CPU", (1_000, 4_000), (0, 0)),
+                averaged("aten::mm", "CPU", (3_000, 3_000), (0, 0)),
+            ]
+        )
+        assert [(one.name, one.self_ms, one.total_ms) for one in found] == [("aten::mm", 3, 3), ("aten::linear", 1, 4)]
 
 
 class TestBreaking:
