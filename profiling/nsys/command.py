@@ -46,8 +46,9 @@ def nsys(
 
     The server is started under nsys on free ports, asked by SCENARIO, captured after the warm-up and stopped. nsys
     cannot attach to a process that it did not start; a server that shall stay is begun once with
-    `nsys launch --session-new=slipstream --trace=nvtx,osrt slipstream serve` and captured with --session and --url as
-    often as you like.
+    `nsys launch --session-new=slipstream --trace=nvtx,osrt slipstream serve`, on a machine with a GPU
+    `nsys launch --session-new=slipstream --trace=nvtx,osrt,cuda --cuda-graph-trace=node slipstream serve`, and captured
+    with --session and --url as often as you like.
 
     The report (capture.nsys-rep, which nsys-ui opens), its SQLite export and reading.json are kept in
     reports/profile-TIME-SCENARIO/nsys/. Ctrl-C ends the load, and what was captured is read. A capture of another
@@ -61,7 +62,10 @@ def nsys(
       slipstream profile nsys --from capture.nsys-rep --json
     """
     if url and not session:
-        raise InputError(_NO_ATTACHING, _BEGIN)
+        from slipstream.profiling.nsys.session import launch_hint
+
+        begin = f"begin it with {launch_hint()}, and add --session slipstream; or leave --url out"
+        raise InputError("nsys cannot attach to a server that it did not start", begin)
     if session and not url:
         raise InputError("--session goes with --url", "add --url http://HOST:PORT, where its server answers")
     if session and bundle:
@@ -80,13 +84,6 @@ def nsys(
         click.echo(line)
     if folder is not None:
         click.echo(f"\nreport   {folder.report}\nreading  {folder.reading}")
-
-
-_NO_ATTACHING = "nsys cannot attach to a server that it did not start"
-_BEGIN = (
-    "begin it with nsys launch --session-new=slipstream --trace=nvtx,osrt slipstream serve, and add "
-    "--session slipstream; or leave --url out"
-)
 
 
 def _captured(

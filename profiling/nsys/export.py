@@ -25,6 +25,7 @@ _NEEDED = {
     "OSRT_API": {"start", "end", "globalTid", "nameId"},
     "CUPTI_ACTIVITY_KIND_RUNTIME": {"start", "globalTid", "correlationId"},
     "CUPTI_ACTIVITY_KIND_KERNEL": {"start", "end", "globalPid", "correlationId", "shortName"},
+    "CUPTI_ACTIVITY_KIND_GRAPH_TRACE": {"start", "end", "globalPid", "correlationId", "graphId"},
     "CUPTI_ACTIVITY_KIND_MEMCPY": {"start", "end", "globalPid", "correlationId", "bytes", "copyKind"},
     "CUPTI_ACTIVITY_KIND_MEMSET": {"start", "end", "globalPid", "correlationId", "bytes"},
 }  # fmt: skip

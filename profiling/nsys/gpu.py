@@ -1,7 +1,8 @@
 """What each stage put on a GPU, by the range that the launching thread was in.
 
 A kernel or a copy carries the number of the call of CUDA's runtime that launched it, within its process; the innermost
-range pushed on that call's thread owns it. With a CUDA graph, all kernels of a launch carry the launch's number.
+range pushed on that call's thread owns it. With a CUDA graph, all kernels of a launch carry the launch's number; where
+nsys was told to record graphs as wholes, as newer versions do unless told otherwise, there is one row for the launch.
 """
 
 from typing import Any
@@ -10,19 +11,25 @@ from slipstream.profiling.nsys.export import Export
 from slipstream.profiling.nsys.results import GpuWork
 
 _RUNTIME = "CUPTI_ACTIVITY_KIND_RUNTIME"
-_TOLD = 10  # kernels of a stage
+_TOLD = 10  # kernels of a stage, and graphs
 _DIRECTIONS = {1: "host to device", 2: "device to host", 8: "on one device", 9: "on the host", 10: "device to device"}
 """Of CUDA's ``cudaMemcpyKind`` as CUPTI counts it (ENUM_CUDA_MEMCPY_OPER of an export)."""
 
 
 def gpu_work(export: Export) -> tuple[GpuWork, ...]:
-    """By stage, what took longest first; the ten kernels of a stage that took longest. Empty without a GPU."""
+    """By stage, what took longest first; of kernels and of graphs the ten of a stage that did. Empty without a GPU."""
     export.rows.executescript(_LAUNCHES if export.has(_RUNTIME) else _NO_LAUNCHES)
     found: list[GpuWork] = []
     if export.has(_KERNELS):
         found += [
             GpuWork(stage, "kernel", name, times, total, longest, None)
             for stage, name, times, total, longest, place in _rows(export, _BY_KERNEL)
+            if place <= _TOLD
+        ]
+    if export.has(_GRAPHS):
+        found += [
+            GpuWork(stage, "graph", f"CUDA graph {number}", times, total, longest, None)
+            for stage, number, times, total, longest, place in _rows(export, _BY_GRAPH)
             if place <= _TOLD
         ]
     if export.has(_COPIES):
@@ -35,7 +42,14 @@ def gpu_work(export: Export) -> tuple[GpuWork, ...]:
     return tuple(sorted(found, key=lambda work: (work.stage, -work.total_ms)))
 
 
-_KERNELS, _COPIES, _SETS = (f"CUPTI_ACTIVITY_KIND_{name}" for name in ("KERNEL", "MEMCPY", "MEMSET"))
+def whole_graphs(export: Export) -> int:
+    """Launches of CUDA graphs whose kernels were not recorded."""
+    return int(export.one(f"SELECT count(*) FROM {_GRAPHS}")[0]) if export.has(_GRAPHS) else 0  # noqa: S608
+
+
+_KERNELS, _GRAPHS, _COPIES, _SETS = (
+    f"CUPTI_ACTIVITY_KIND_{name}" for name in ("KERNEL", "GRAPH_TRACE", "MEMCPY", "MEMSET")
+)
 _LAUNCH = (
     "CREATE TEMP TABLE launch (process INTEGER, correlation INTEGER, stage TEXT, PRIMARY KEY (process, correlation));"
 )
@@ -64,6 +78,11 @@ SELECT coalesce(launch.stage, ''), coalesce(named.value, '?'), {_TIMES},
 FROM {_KERNELS} {_JOINED} LEFT JOIN StringIds AS named ON named.id = work.shortName
 GROUP BY launch.stage, work.shortName
 """  # noqa: S608
+_BY_GRAPH = f"""
+SELECT coalesce(launch.stage, ''), work.graphId, {_TIMES},
+    row_number() OVER (PARTITION BY launch.stage ORDER BY sum(work.end - work.start) DESC)
+FROM {_GRAPHS} {_JOINED} GROUP BY launch.stage, work.graphId
+"""  # noqa: S608
 _BY_COPY = f"""
 SELECT coalesce(launch.stage, ''), work.copyKind, {_TIMES}, sum(work.bytes)
 FROM {_COPIES} {_JOINED} GROUP BY launch.stage, work.copyKind
@@ -77,4 +96,4 @@ def _rows(export: Export, sql: str) -> list[tuple[Any, ...]]:
     return export.rows.execute(sql).fetchall()
 
 
-__all__ = ["gpu_work"]
+__all__ = ["gpu_work", "whole_graphs"]

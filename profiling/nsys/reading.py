@@ -5,7 +5,7 @@ from pathlib import Path
 from slipstream.profiling.nsys.answered import Answered
 from slipstream.profiling.nsys.calls import calls_by_stage, gather_calls
 from slipstream.profiling.nsys.export import Export, opened
-from slipstream.profiling.nsys.gpu import gpu_work
+from slipstream.profiling.nsys.gpu import gpu_work, whole_graphs
 from slipstream.profiling.nsys.requests import read_requests
 from slipstream.profiling.nsys.results import Reading, Requests
 from slipstream.profiling.nsys.stages import foreign_ranges, stage_times
@@ -35,7 +35,7 @@ def read_export(path: Path, answered: Answered | None = None) -> Reading:
             calls=calls_by_stage(export),
             gpu=gpu_work(export),
             requests=requests,
-            notes=tuple(_notes(requests, has_calls=has_calls)),
+            notes=tuple(_notes(requests, whole_graphs(export), has_calls=has_calls)),
         )
 
 
@@ -47,10 +47,15 @@ def _window_ns(export: Export) -> int:
     return int(duration)
 
 
-def _notes(requests: Requests, *, has_calls: bool) -> list[str]:
+def _notes(requests: Requests, graphs: int, *, has_calls: bool) -> list[str]:
     notes = []
     if not has_calls:
         notes.append("the system's libraries were not traced, so there is nothing about waits")
+    if graphs:
+        notes.append(
+            f"{graphs} launches of CUDA graphs were recorded as wholes, without their kernels; to see them, trace with "
+            "--cuda-graph-trace=node"
+        )
     if requests.answered is not None and requests.whole < requests.answered:
         notes.append(
             f"{requests.answered} requests were answered while it was captured and {requests.whole} are in it whole: "

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from slipstream import InputError
 
 CallKind = Literal["lock", "socket", "sleep", "file", "process", "other"]
-GpuKind = Literal["kernel", "copy", "set"]
+GpuKind = Literal["kernel", "graph", "copy", "set"]
 
 
 class NoReadingThere(InputError):
@@ -60,8 +60,8 @@ class GpuWork:
 
     Attributes:
         stage: empty for what was launched outside any.
-        name: of the kernel, or the direction of the copy.
-        moved_bytes: of copies and sets; None for kernels.
+        name: of the kernel, the number of the CUDA graph, or the direction of the copy.
+        moved_bytes: of copies and sets; None for kernels and graphs.
     """
 
     stage: str

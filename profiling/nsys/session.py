@@ -20,6 +20,7 @@ CALL_NS = 10_000
 """Calls of the system's libraries that are shorter are not recorded: they are many, and no wait."""
 
 _AGENT_ENDS_WITHIN_S = 10.0
+_DRIVER = Path("/dev/nvidiactl")
 
 
 class NoSuchSession(InputError):
@@ -44,7 +45,7 @@ class Session:
             str(self._nsys.path),
             "launch",
             f"--session-new={self.name}",
-            f"--trace={','.join(traced())}",
+            *trace_options(),
             f"--osrt-threshold={CALL_NS}",
             "--wait=primary",
         )
@@ -110,7 +111,7 @@ class Session:
 
 def launch_hint(name: str = "slipstream") -> str:
     """What starts a server that can be captured later."""
-    return f"nsys launch --session-new={name} --trace={','.join(traced())} slipstream serve"
+    return f"nsys launch --session-new={name} {' '.join(trace_options())} slipstream serve"
 
 
 def ended(processes: Sequence[psutil.Process], within_s: float) -> None:
@@ -136,9 +137,15 @@ def _runs(process: psutil.Process) -> bool:
         return False
 
 
-def traced() -> tuple[str, ...]:
-    """What nsys records: NVTX ranges and calls of the system's libraries, and CUDA where there is a driver."""
-    return ("nvtx", "osrt", "cuda") if Path("/dev/nvidiactl").exists() else ("nvtx", "osrt")
+def trace_options() -> tuple[str, ...]:
+    """What nsys records: NVTX ranges and calls of the system's libraries, and CUDA where there is a driver.
+
+    With drivers from CUDA 11.7 on, nsys records a launch of a CUDA graph as a whole unless told otherwise, and an
+    engine that decodes by graphs would have no kernels.
+    """
+    if _DRIVER.exists():
+        return "--trace=nvtx,osrt,cuda", "--cuda-graph-trace=node"
+    return ("--trace=nvtx,osrt",)
 
 
-__all__ = ["CALL_NS", "NoSuchSession", "Session", "ended", "launch_hint", "traced"]
+__all__ = ["CALL_NS", "NoSuchSession", "Session", "ended", "launch_hint", "trace_options"]

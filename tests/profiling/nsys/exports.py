@@ -19,6 +19,8 @@ _SCHEMA = {
     "nameId INTEGER",
     "CUPTI_ACTIVITY_KIND_KERNEL": "start INTEGER, end INTEGER, deviceId INTEGER, streamId INTEGER, "
     "correlationId INTEGER, globalPid INTEGER, demangledName INTEGER, shortName INTEGER",
+    "CUPTI_ACTIVITY_KIND_GRAPH_TRACE": "start INTEGER, end INTEGER, deviceId INTEGER, graphId INTEGER, "
+    "graphExecId INTEGER, contextId INTEGER, streamId INTEGER, correlationId INTEGER, globalPid INTEGER",
     "CUPTI_ACTIVITY_KIND_MEMCPY": "start INTEGER, end INTEGER, deviceId INTEGER, correlationId INTEGER, "
     "globalPid INTEGER, bytes INTEGER, copyKind INTEGER",
     "CUPTI_ACTIVITY_KIND_MEMSET": "start INTEGER, end INTEGER, deviceId INTEGER, correlationId INTEGER, "
@@ -79,6 +81,12 @@ class Made:
         self._put(
             "CUPTI_ACTIVITY_KIND_KERNEL", start=ns(start), end=ns(end), correlationId=number, globalPid=tid(process, 0),
             shortName=self._text(name),
+        )  # fmt: skip
+
+    def graph(self, graph: int, number: int, start: float, end: float, *, process: int = 1) -> None:
+        self._put(
+            "CUPTI_ACTIVITY_KIND_GRAPH_TRACE", start=ns(start), end=ns(end), correlationId=number,
+            globalPid=tid(process, 0), graphId=graph,
         )  # fmt: skip
 
     def copy(self, kind: int, number: int, start: float, end: float, size: int, *, process: int = 1) -> None:

@@ -191,6 +191,32 @@ def test_copies_are_told_by_direction_with_their_bytes(made: Made) -> None:
     }
 
 
+def test_a_graph_that_was_recorded_as_a_whole_is_told_and_noted(made: Made) -> None:
+    made.pushed("step", 0, 100)
+    for number in (1, 2, 3):
+        made.launch(number, number * 10)
+    made.graph(7, 1, 200, 240)
+    made.graph(7, 2, 250, 310)
+    made.graph(8, 3, 320, 330)
+    made.graph(8, 4, 340, 341)  # launched before the capture
+    made.kernel("sample", 3, 345, 346)
+    reading = read_export(made.path)
+    assert [(one.stage, one.kind, one.name, one.times, one.total_ms, one.longest_ms) for one in reading.gpu] == [
+        ("", "graph", "CUDA graph 8", 1, 0.001, 0.001),
+        ("step", "graph", "CUDA graph 7", 2, 0.1, 0.06),
+        ("step", "graph", "CUDA graph 8", 1, 0.01, 0.01),
+        ("step", "kernel", "sample", 1, 0.001, 0.001),
+    ]
+    (note,) = (note for note in reading.notes if "graph" in note)
+    assert note.startswith("4 launches of CUDA graphs were recorded as wholes")
+
+
+def test_without_graphs_nothing_is_noted_of_them(made: Made) -> None:
+    made.pushed("step", 0, 100)
+    made.kernel("gemm", 1, 10, 20)
+    assert not any("graph" in note for note in read_export(made.path).notes)
+
+
 def test_kernels_without_launches_are_outside_every_stage(made: Made) -> None:
     made.pushed("step", 0, 100)
     made.kernel("gemm", 1, 10, 20)
