@@ -5,6 +5,8 @@ A call counts for the innermost range that was pushed on its thread. Ranges that
 the threshold of the capture are not in it.
 """
 
+from collections.abc import Iterable
+
 from slipstream.profiling.nsys.export import Export
 from slipstream.profiling.nsys.results import CallKind, Calls
 
@@ -46,6 +48,7 @@ def gather_calls(export: Export) -> bool:
 _EMPTY = """
 CREATE TEMP TABLE inside (
     call INTEGER PRIMARY KEY, span INTEGER, stage TEXT, function INTEGER, start INTEGER, took INTEGER);
+CREATE TEMP TABLE stretch (span INTEGER, start INTEGER, end INTEGER);
 """
 # SQLite takes the other columns of a group from the row that has the maximum: of the ranges around a call, the last.
 _INSIDE = """
@@ -72,9 +75,11 @@ def calls_by_stage(export: Export) -> tuple[Calls, ...]:
     return _found(export, _BY_STAGE, ())
 
 
-def calls_in_range(export: Export, span: int, start: int, end: int) -> tuple[Calls, ...]:
-    """Those that began between two moments inside one range."""
-    return _found(export, _IN_RANGE, (span, start, end))[:_TOLD]
+def calls_in_ranges(export: Export, stretches: Iterable[tuple[int, int, int]]) -> tuple[Calls, ...]:
+    """Those that began in stretches of ranges of one stage: (range, from, to) each, none of them twice."""
+    export.rows.execute("DELETE FROM stretch")
+    export.rows.executemany("INSERT INTO stretch VALUES (?, ?, ?)", stretches)
+    return _found(export, _IN_RANGES, ())
 
 
 def calls_in_steps(export: Export, start: int, end: int) -> tuple[Calls, ...]:
@@ -89,7 +94,11 @@ FROM inside LEFT JOIN StringIds AS named ON named.id = inside.function
 """
 _GROUPED = " GROUP BY inside.stage, inside.function ORDER BY inside.stage, place"
 _BY_STAGE = _TOTALS + _GROUPED
-_IN_RANGE = _TOTALS + "WHERE inside.span = ? AND inside.start >= ? AND inside.start < ?" + _GROUPED
+_IN_RANGES = (
+    _TOTALS
+    + "JOIN stretch ON inside.span = stretch.span AND inside.start >= stretch.start AND inside.start < stretch.end"
+    + _GROUPED
+)
 _IN_STEPS = _TOTALS + "WHERE inside.stage = 'step' AND inside.start >= ? AND inside.start < ?" + _GROUPED
 
 
@@ -101,4 +110,4 @@ def _found(export: Export, sql: str, values: tuple[int, ...]) -> tuple[Calls, ..
     )
 
 
-__all__ = ["calls_by_stage", "calls_in_range", "calls_in_steps", "gather_calls", "kind_of"]
+__all__ = ["calls_by_stage", "calls_in_ranges", "calls_in_steps", "gather_calls", "kind_of"]

@@ -61,7 +61,7 @@ def _notes(requests: Requests, graphs: int, *, has_calls: bool) -> list[str]:
             f"{requests.answered} requests were answered while it was captured and {requests.whole} are in it whole: "
             "ranges of the others were lost"
         )
-    if requests.whole < 100:
+    if 0 < requests.whole < 100:
         notes.append(f"{requests.whole} whole requests: the slowest 1% is the slowest one")
     return notes
 

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from slipstream.profiling.nsys.answered import Answered
-from slipstream.profiling.nsys.calls import calls_in_range, calls_in_steps
+from slipstream.profiling.nsys.calls import calls_in_ranges, calls_in_steps
 from slipstream.profiling.nsys.export import Export
 from slipstream.profiling.nsys.results import Calls, Excess, Part, Requests, SlowRequest
 from slipstream.profiling.spans import STAGES
@@ -44,7 +44,7 @@ class Stretch:
 def read_requests(export: Export, window_ns: int, seen_by_load: Answered | None = None) -> Requests:
     """What the ranges say of requests, in a capture of ``window_ns``."""
     export.rows.executescript(_REQUESTS)
-    if seen_by_load is not None and seen_by_load.payloads:
+    if seen_by_load is not None and (seen_by_load.payloads or not seen_by_load.count):
         export.rows.executemany(_WHOLE_IF_SEEN, ((one,) for one in seen_by_load.payloads))
     else:
         export.rows.execute(_WHOLE_IF_LIKE_MOST, (window_ns,))
@@ -118,20 +118,20 @@ SELECT stage, usual, slow FROM found ORDER BY slow - usual DESC, stage
 def critical_path(ranges: Iterable[Range]) -> list[Stretch]:
     """What a request was in at each moment: the engine where it ran, else the range that began last, else nothing."""
     moments = sorted(
-        ((moment, is_start, one) for one in ranges for moment, is_start in ((one.start, True), (one.end, False))),
-        key=lambda found: (found[0], found[1]),
+        ((moment, is_end, one) for one in ranges for moment, is_end in ((one.start, False), (one.end, True))),
+        key=lambda found: (found[0], found[1]),  # starts first: a range may end in the nanosecond that it began in
     )
     found: list[Stretch] = []
     running: set[Range] = set()
     before = moments[0][0] if moments else 0
-    for moment, is_start, one in moments:
+    for moment, is_end, one in moments:
         if moment > before:
             _extend(found, max(running, key=_precedence, default=None), before, moment)
             before = moment
-        if is_start:
-            running.add(one)
-        else:
+        if is_end:
             running.discard(one)
+        else:
+            running.add(one)
     return found
 
 
@@ -189,13 +189,8 @@ def _merged(path: list[Stretch]) -> list[list[Stretch]]:
 def _calls(export: Export, stretches: list[Stretch]) -> tuple[Calls, ...]:
     if stretches[0].stage in _ENGINE:
         return calls_in_steps(export, stretches[0].start, stretches[-1].end)[:_TOLD_CALLS]
-    found = [
-        call
-        for one in stretches
-        if one.span is not None
-        for call in calls_in_range(export, one.span, one.start, one.end)
-    ]
-    return tuple(sorted(found, key=lambda call: -call.total_ms)[:_TOLD_CALLS])
+    found = calls_in_ranges(export, ((one.span, one.start, one.end) for one in stretches if one.span is not None))
+    return found[:_TOLD_CALLS]
 
 
 __all__ = ["Range", "Stretch", "critical_path", "read_requests"]

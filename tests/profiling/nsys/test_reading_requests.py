@@ -100,6 +100,22 @@ def test_the_slowest_request_is_told_part_by_part_with_its_waits(made: Made) -> 
     assert slowest.path[1].calls[0].total_ms == pytest.approx(0.17)
 
 
+def test_waits_of_a_stage_that_comes_in_pieces_are_summed_by_function(made: Made) -> None:
+    made.begun("queue", 0, 10, payload=1)
+    for piece in range(8):
+        start = 10 + piece * 100
+        made.pushed("stream", start, start + 100, payload=1)
+        made.call("poll", start, start + 20)  # the longest of no piece, and of all together
+        made.call(f"function{piece}", start + 20, start + 60)
+    made.call("poll", 2000, 2500)  # after it
+    (slowest,) = read_export(made.path).requests.slowest
+    assert [part.stage for part in slowest.path] == ["queue", "stream"]
+    calls = slowest.path[1].calls
+    assert len(calls) == 3
+    assert (calls[0].function, calls[0].times, calls[0].total_ms) == ("poll", 8, pytest.approx(0.16))
+    assert {call.times for call in calls[1:]} == {1}
+
+
 def test_the_steps_of_an_engine_are_one_part_and_short_gaps_none(made: Made) -> None:
     made.begun("queue", 0, 10, payload=1)
     made.begun("decode", 200, 300, payload=1)  # a gap of 190 us before it
@@ -126,6 +142,9 @@ def test_the_steps_of_an_engine_are_one_part_and_short_gaps_none(made: Made) -> 
             [("retrieve", 0, 20), ("embed", 20, 30), ("retrieve", 30, 100)],
         ),
         ([(5, 5, "queue", 1), (5, 9, "embed", 2)], [("embed", 5, 9)]),
+        ([(0, 20, "queue", 1), (5, 5, "embed", 2)], [("queue", 0, 20)]),
+        ([(0, 20, "stream", 1), (5, 5, "decode", 2)], [("stream", 0, 20)]),
+        ([(0, 0, "queue", 1), (5, 9, "embed", 2)], [("", 0, 5), ("embed", 5, 9)]),
     ],
 )
 def test_a_critical_path_has_one_stage_at_a_time(
@@ -143,6 +162,16 @@ def test_what_the_load_saw_decides_which_are_whole(made: Made) -> None:
     requests = read_export(made.path, Answered(3, frozenset({1, 2, 7}))).requests
     assert (requests.seen, requests.whole, requests.answered) == (6, 3, 3)
     assert {one.payload for one in requests.slowest} <= {1, 2}
+
+
+def test_where_the_load_saw_none_answered_none_is_whole(made: Made) -> None:
+    """That it saw none is known; only where the server told no ids it is not known which."""
+    for payload in range(1, 4):
+        made.request(payload, payload * 1000)
+    nothing, nameless = read_export(made.path, Answered(0)), read_export(made.path, Answered(3))
+    assert (nothing.requests.seen, nothing.requests.whole, nothing.requests.answered) == (3, 0, 0)
+    assert not any("the slowest" in note for note in nothing.notes)
+    assert nameless.requests.whole == 3
 
 
 def test_lost_ranges_are_told_by_what_the_load_saw(made: Made) -> None:
