@@ -4,7 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from slipstream import InputError
-from slipstream.profiling.nsys.capture import CaptureFolder, convert, read
+from slipstream.profiling.nsys.capture import CaptureFolder, convert, read, read_exported
 from slipstream.profiling.nsys.reading import read_export
 from slipstream.profiling.nsys.results import Reading
 from slipstream.profiling.nsys.tool import find
@@ -35,6 +35,8 @@ def read_again(path: Path) -> tuple[Reading, CaptureFolder | None]:
 
 
 def _folder(folder: CaptureFolder) -> tuple[Reading, CaptureFolder]:
+    if folder.export.is_file() and not folder.raw.is_file():  # with a raw capture there, its import was not finished
+        return read_exported(folder), folder
     if not folder.report.is_file() and not folder.raw.is_file():
         raise InputError(f"{folder.root} holds no capture", "give a folder that slipstream profile nsys wrote")
     nsys = find()

@@ -83,7 +83,8 @@ def nsys(
     for line in lines(reading):
         click.echo(line)
     if folder is not None:
-        click.echo(f"\nreport   {folder.report}\nreading  {folder.reading}")
+        report = f"report   {folder.report}\n" if folder.report.is_file() else ""
+        click.echo(f"\n{report}reading  {folder.reading}")
 
 
 def _captured(

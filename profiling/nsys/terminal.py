@@ -67,7 +67,7 @@ def _slowest(requests: Requests) -> Iterator[str]:
     count = -(-requests.whole // 100)
     yield ""
     yield (
-        f"the slowest {count} of {requests.whole} whole requests, from "
+        f"the slowest {count} of {requests.whole} whole requests, up to "
         f"{requests.slowest[0].took_ms:,.1f} ms (median {requests.p50_ms:,.1f} ms): critical path by stage, ms"
     )
     yield f"  {'':12}{'usual':>10}{'slowest':>10}{'more':>10}"

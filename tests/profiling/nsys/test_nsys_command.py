@@ -88,6 +88,19 @@ class TestWithoutNsys:
         assert "1 whole requests of 1" in done.stdout
         assert "embed" in done.stdout
 
+    def test_a_folder_whose_export_is_left_too(self, tmp_path: Path) -> None:
+        folder = CaptureFolder(tmp_path / "profile" / "nsys")
+        folder.root.mkdir(parents=True)
+        made = Made(folder.export)
+        made.request(1, 0)
+        done = profile(tmp_path, "--from", tmp_path / "profile")
+        assert done.exit_code == 0, done.output
+        assert "the slowest 1 of 1 whole requests, up to 0.1 ms (median 0.1 ms)" in done.stdout
+        assert f"reading  {folder.reading}" in done.stdout
+        assert str(folder.report) not in done.stdout
+        folder.raw.touch()  # an import that was never finished: the export may be of a part
+        assert "make nsys" in refused(tmp_path, "--from", folder.root)
+
 
 @pytest.mark.parametrize(
     ("options", "told"),
