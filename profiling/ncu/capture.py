@@ -7,7 +7,6 @@ enough requests to keep the engine decoding.
 
 import json
 import os
-import shlex
 import signal
 import subprocess
 import time
@@ -27,11 +26,12 @@ Watch = Callable[[int, str], None]
 Range = Literal["decode", "prefill", "step", "none"]
 REPORT = "report.ncu-rep"
 LOG = "ncu.log"
+WRITES_WITHIN_S = 120.0
+"""That the tool is given, once it is interrupted, to write what it has."""
 _PUSHED: frozenset[str] = frozenset({"step"})
 """Ranges of one thread, which the tool's filter writes with a slash; the others may cross threads."""
 _MEASURED = '==PROF== Profiling "'
 _ENDS_WITHIN_S = 30.0
-_WRITES_WITHIN_S = 120.0
 _LOOKS_EVERY_S = 0.3
 _LAST_CHARACTERS = 600
 
@@ -67,26 +67,6 @@ def options(plan: Plan, report: str, tensor: Sequence[str]) -> list[str]:
     ]
 
 
-def script(plan: Plan, bundle: str | None) -> str:
-    """The same by hand, as bash for a machine with a GPU."""
-    serve = ["slipstream", "serve", *(["--bundle", bundle] if bundle else [])]
-    before, after = options(plan, REPORT, ()), [*serve, "--port", "8080"]
-    return "\n".join(
-        (
-            "# the counters of tensor cores that this version has for this card",
-            "tensor=$(ncu --query-metrics | grep -o '^sm__ops_path_tensor_src_[a-z0-9_]*' | grep -v _sparsity_ \\",
-            "  | sort -u | sed 's/.*/&.sum,&.sum.peak_sustained/' | paste -sd, -)",
-            f'ncu {shlex.join(before)} ${{tensor:+--metrics "$tensor"}} \\',
-            f"  {shlex.join(after)} &",
-            f"# once it is ready, keep {plan.streams} questions in flight until the server is ended by ncu:",
-            "slipstream loadtest smoke --url http://127.0.0.1:8080",
-            "wait",
-            f"ncu --import {REPORT} --csv --page raw > report.csv",
-            "slipstream profile ncu --from report.csv",
-        )
-    )
-
-
 def server(bundle: str | None) -> tuple[str, ...]:
     """The command line of the server that is measured."""
     return (*SERVE, *(("--bundle", bundle) if bundle else ()))
@@ -99,6 +79,7 @@ def capture(command: Sequence[str], folder: Path, plan: Plan, home: Path, watch:
 
     Raises:
         CountersForbidden, ToolFailed, NothingCaptured: there is no report, and why.
+        QuestionsRefused: the server answers none.
     """
     log, deadline = folder / LOG, time.monotonic() + plan.max_time_s
     watch(0, "starting the server")
@@ -108,6 +89,7 @@ def capture(command: Sequence[str], folder: Path, plan: Plan, home: Path, watch:
             while process.poll() is None and time.monotonic() < deadline:
                 measured = _words(log).count(_MEASURED)
                 watch(measured, f"{load.answered} questions answered")
+                load.check()
                 if measured >= plan.launches:  # a process that the tool does not end would go on
                     deadline = min(deadline, time.monotonic() + _ENDS_WITHIN_S)
                 time.sleep(_LOOKS_EVERY_S)
@@ -133,13 +115,15 @@ def _running(command: Sequence[str], log: Path, home: Path) -> Iterator["subproc
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)  # the tool writes what it has
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_WRITES_WITHIN_S)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # the tool ends the server it started, and not what that started
-        process.wait()
+        try:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)  # the tool writes what it has
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(WRITES_WITHIN_S)
+        finally:  # a second Ctrl-C waits no longer, and leaves nothing running either
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # the tool ends the server it started, not what that started
+            process.wait()
 
 
 def _ready(process: "subprocess.Popen[bytes]", log: Path, deadline: float) -> str:
@@ -162,4 +146,4 @@ def _words(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace").strip()
 
 
-__all__ = ["LOG", "REPORT", "Plan", "Range", "Watch", "capture", "options", "script", "server"]
+__all__ = ["LOG", "REPORT", "WRITES_WITHIN_S", "Plan", "Range", "Watch", "capture", "options", "server"]

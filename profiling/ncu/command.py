@@ -59,7 +59,8 @@ def ncu(
       slipstream profile ncu --dry-run > on-the-gpu-machine.sh
       slipstream profile ncu --from report.csv --top 30
     """
-    from slipstream.profiling.ncu.capture import Plan, script
+    from slipstream.profiling.ncu.capture import Plan
+    from slipstream.profiling.ncu.script import script
 
     if made is not None and dry_run:
         raise InputError("--from reads and --dry-run prints: they are two things to do", "give one of them")

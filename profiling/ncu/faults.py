@@ -15,6 +15,10 @@ class NothingCaptured(InputError):
     """The tool ran and no kernel was measured."""
 
 
+class QuestionsRefused(InputError):
+    """The server under the tool refuses what it is asked, so nothing is decoded."""
+
+
 class ReportUnreadable(InputError):
     """The report is empty, cut off, or nothing that can be read."""
 
@@ -70,4 +74,12 @@ def nothing_captured() -> NothingCaptured:
     return NothingCaptured("no kernel ran in the range that was captured", _NO_KERNEL)
 
 
-__all__ = ["CountersForbidden", "NothingCaptured", "ReportUnreadable", "ToolFailed", "explained", "nothing_captured"]
+__all__ = [
+    "CountersForbidden",
+    "NothingCaptured",
+    "QuestionsRefused",
+    "ReportUnreadable",
+    "ToolFailed",
+    "explained",
+    "nothing_captured",
+]

@@ -1,7 +1,8 @@
 """Stands in for ``ncu``, which needs a GPU: takes its options, starts the program, writes a report, ends the program.
 
 ``FAKE_NCU`` says how it goes: ``fine``; ``forbidden``, ``nothing``: no report, and the real one's words; ``endless``:
-until it is interrupted; ``stuck``: likewise, though it measured all. What it was called with is appended to
+until it is interrupted; ``stuck``: likewise, though it measured all; ``deaf``: whatever it is told, which it writes
+beside the report. What it was called with is appended to
 ``FAKE_NCU_CALLS``. A report is what its import prints.
 """
 
@@ -54,12 +55,14 @@ def profile(arguments: list[str], mode: str) -> int:
         print(WORDS[mode], flush=True)
     child = subprocess.Popen(program)
     print(f"==PROF== Connected to process {child.pid}", flush=True)
-    launches = 0 if mode == "endless" else int(arguments[arguments.index("--launch-count") + 1])
+    launches = 0 if mode in ("endless", "deaf") else int(arguments[arguments.index("--launch-count") + 1])
     for number in range(launches):
         print(f'==PROF== Profiling "kernel" - {number}: 0%....50%....100% - 9 passes', flush=True)
     enough = Path(os.environ.get("FAKE_SERVER_ASKED", "/nonexistent"))
-    while child.poll() is None and not interrupted:
-        if mode not in ("endless", "stuck") and (not os.environ.get("FAKE_SERVER_ASKED") or enough.exists()):
+    while child.poll() is None and (mode == "deaf" or not interrupted):
+        if interrupted:
+            report.with_suffix(".interrupted").touch()
+        if mode not in ("endless", "stuck", "deaf") and (not os.environ.get("FAKE_SERVER_ASKED") or enough.exists()):
             break
         time.sleep(0.02)
     if mode in ("fine", "endless", "stuck"):

@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,17 @@ from click.testing import CliRunner, Result
 
 from slipstream.cli import main
 from slipstream.profiling.ncu import capture as captured
+from slipstream.profiling.ncu import script as by_hand
 from slipstream.profiling.ncu import tool
-from slipstream.profiling.ncu.capture import Plan, capture, options, script
-from slipstream.profiling.ncu.faults import CountersForbidden, NothingCaptured, ReportUnreadable, ToolFailed
+from slipstream.profiling.ncu.capture import Plan, capture, options
+from slipstream.profiling.ncu.faults import (
+    CountersForbidden,
+    NothingCaptured,
+    QuestionsRefused,
+    ReportUnreadable,
+    ToolFailed,
+)
+from slipstream.profiling.ncu.script import script
 from slipstream.profiling.ncu.tool import NoGpu, exported, find_ncu, require_gpu, tensor_metrics
 from tests.profiling.ncu.made import REPORTS
 
@@ -130,6 +140,40 @@ class TestCapture:
         threading.Thread(target=interrupt_when_ready, daemon=True).start()
         assert stage.run().is_file()
         assert not stage.server_has_children()
+
+    def test_a_second_ctrl_c_waits_no_longer_and_leaves_nothing_running(self, stage: Stage) -> None:
+        stage.how("deaf")
+
+        def interrupt_twice() -> None:
+            for name in ("fake_server_asked", "report.interrupted"):
+                while not (stage.path / name).exists():
+                    timer.wait(0.05)
+                os.kill(os.getpid(), signal.SIGINT)
+
+        timer = threading.Event()
+        threading.Thread(target=interrupt_twice, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            stage.run()
+        assert not stage.server_has_children()
+
+    @pytest.mark.parametrize("status", [401, 404, 500])
+    def test_a_server_that_refuses_every_question_is_told_at_once(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch, status: int
+    ) -> None:
+        stage.how("endless")
+        monkeypatch.setenv("FAKE_SERVER_REFUSES", str(status))
+        with pytest.raises(QuestionsRefused, match=f"refuses every question: {status} {{}}") as told:
+            stage.run()
+        assert "SLIPSTREAM_LOADTEST_API_KEY" in told.value.remedy
+        assert not stage.server_has_children()
+
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_a_server_that_is_busy_is_asked_on(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch, status: int
+    ) -> None:
+        stage.how("endless")
+        monkeypatch.setenv("FAKE_SERVER_REFUSES", str(status))
+        assert stage.run(plan=Plan(streams=8, max_time_s=4)).is_file()
 
     def test_forbidden_counters_are_told(self, stage: Stage) -> None:
         stage.how("forbidden")
@@ -248,15 +292,86 @@ class TestCommand:
         assert run("--dry-run").stdout.rstrip("\n") == script(Plan(), None)
         assert json.loads(run("--dry-run", "--json", "--bundle", "b").stdout) == {"script": script(Plan(), "b")}
 
-    def test_its_commands_call_the_tool_as_a_capture_does(self, stage: Stage) -> None:
-        stage.program("slipstream", "exit 0")
-        subprocess.run(["bash", "-euc", script(Plan(), "b")], cwd=stage.path, check=True)
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A free one, for the server that the script starts."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        found = int(probe.getsockname()[1])
+    monkeypatch.setattr(by_hand, "_PORT", found)
+    return found
+
+
+class TestScript:
+    """Run as it is printed, by bash, with a server that is up late."""
+
+    @pytest.fixture(autouse=True)
+    def served(self, stage: Stage) -> None:
+        stage.program("slipstream", f'[ "$1" = serve ] || exit 0\nexec {sys.executable} {HERE / "fake_server.py"} "$@"')
+
+    def run(self, stage: Stage, plan: Plan) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["bash", "-eu", "-c", script(plan, "b")],
+            cwd=stage.path, check=True, timeout=60, capture_output=True, text=True,
+        )  # fmt: skip
+
+    def test_it_calls_the_tool_as_a_capture_does(self, stage: Stage, port: int) -> None:
+        self.run(stage, Plan())
         asked, made, imported = stage.calls()
         assert asked == ["--query-metrics"]
         place = made.index("--metrics")
         assert made[place + 1].split(",") == TENSOR
         assert [*made[:place], *made[place + 2 :]] == [
-            *options(Plan(), "report.ncu-rep", ()), "slipstream", "serve", "--bundle", "b", "--port", "8080",
+            *options(Plan(), "report.ncu-rep", ()), "slipstream", "serve", "--bundle", "b", "--port", str(port),
         ]  # fmt: skip
         assert imported == ["--import", "report.ncu-rep", "--csv", "--page", "raw"]
         assert (stage.path / "report.csv").read_bytes() == (REPORTS / "base-units.csv").read_bytes()
+
+    @pytest.mark.usefixtures("port")
+    def test_it_asks_on_in_as_many_streams_until_the_tool_has_enough(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FAKE_SERVER_STREAMS", "3")
+        done = self.run(stage, Plan(streams=3, max_time_s=50))
+        asked = json.loads((stage.path / "fake_server_asked").read_bytes())
+        assert (asked["model"], asked["ignore_eos"]) == ("slipstream-base", True)
+        assert "refuses" not in done.stderr
+        assert not stage.server_has_children()
+
+    @pytest.mark.usefixtures("port")
+    def test_after_its_time_it_interrupts_the_tool_and_reads_what_there_is(self, stage: Stage) -> None:
+        stage.how("endless")
+        self.run(stage, Plan(streams=1, max_time_s=2.5))
+        assert (stage.path / "report.csv").read_bytes() == (REPORTS / "base-units.csv").read_bytes()
+        assert not stage.server_has_children()
+
+    @pytest.mark.usefixtures("port")
+    def test_ctrl_c_ends_it_early_and_keeps_what_was_measured(self, stage: Stage) -> None:
+        stage.how("endless")
+        process = subprocess.Popen(
+            ["bash", "-eu", "-c", script(Plan(streams=2), None)], cwd=stage.path, start_new_session=True
+        )
+        while not (stage.path / "fake_server_asked").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        assert process.wait(60) == 0
+        assert (stage.path / "report.csv").read_bytes() == (REPORTS / "base-units.csv").read_bytes()
+        assert not stage.server_has_children()
+
+    @pytest.mark.usefixtures("port")
+    def test_a_server_that_refuses_is_told_and_asked_no_more(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stage.how("endless")
+        monkeypatch.setenv("FAKE_SERVER_REFUSES", "401")
+        done = self.run(stage, Plan(streams=2, max_time_s=600))
+        assert "the server refuses the questions with 401" in done.stderr
+        assert not stage.server_has_children()
+
+    @pytest.mark.usefixtures("port")
+    def test_a_server_that_does_not_start_ends_it(self, stage: Stage) -> None:
+        stage.program("slipstream", '[ "$1" != serve ]')
+        self.run(stage, Plan(max_time_s=600))
+        assert not (stage.path / "fake_server_asked").exists()
