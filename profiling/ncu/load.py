@@ -18,10 +18,15 @@ _FIRST_CHARACTERS = 300
 
 
 class Load:
-    """``streams`` requests at any time, each followed by the next, until it is left."""
+    """``streams`` requests at any time, each followed by the next, until it is left.
+
+    Raises:
+        KeyInvalid: the key for the server can be in no header.
+    """
 
     def __init__(self, url: str, streams: int) -> None:
         self._url = url
+        self._headers = authorization()
         self._over = Event()
         self._threads = [Thread(target=self._ask_on, args=(number,), daemon=True) for number in range(streams)]
         self.answered = 0
@@ -50,7 +55,7 @@ class Load:
             )
 
     def _ask_on(self, number: int) -> None:
-        with httpx.Client(base_url=self._url, timeout=None, headers=authorization()) as client:  # noqa: S113
+        with httpx.Client(base_url=self._url, timeout=None, headers=self._headers) as client:  # noqa: S113
             asked = 0
             while not self._over.is_set():
                 asked += 1
