@@ -120,10 +120,10 @@ def conclude(folder: ProfileFolder) -> Profile:
     requests = read_timeline(folder.timeline)
     timeline = Timeline.of(requests)
     start_ns = round(moments.monotonic * 1e9)
-    received, joined = received_ns(timeline, round(moments.at * 1e9) - start_ns)
     telemetry = read_telemetry(folder.telemetry, moments.monotonic)
     engine = read_engine(folder.engine, moments.monotonic)
     here = is_here(telemetry)
+    received, joined = received_ns(timeline, round(moments.at * 1e9) - start_ns, is_here=here)
     case = Case(
         timeline=timeline,
         received_s=[None if at is None else (at - start_ns) / 1e9 for at in received],

@@ -38,6 +38,20 @@ def test_one_moment_out_of_order_in_twenty_is_a_slewed_clock_and_no_other_machin
     assert received_ns(Timeline.of([*timeline.requests, *many]), OFFSET_NS)[1] == "aligned by TTFT"
 
 
+def test_on_a_machine_known_to_be_one_a_late_note_is_no_other_clock() -> None:
+    """Three of ten firsts are noted 5 ms after the client has them: the server waited for a core in between."""
+    late = [request(n, n, timing(received_unix_s=(START_NS + OFFSET_NS) / S + n + 0.006)) for n in range(3)]
+    timeline = Timeline.of([*late, *sent(10, 0.0005).requests[3:]])
+    assert received_ns(timeline, OFFSET_NS)[1] == "aligned by TTFT"
+    moments, joined = received_ns(timeline, OFFSET_NS, is_here=True)
+    assert joined == "one clock"
+    assert moments[3] == pytest.approx(START_NS + 3 * S + 500_000, abs=1_000)
+
+
+def test_a_clock_that_was_set_is_seen_even_there() -> None:
+    assert received_ns(sent(20, -3.0), OFFSET_NS, is_here=True)[1] == "aligned by TTFT"
+
+
 def test_a_server_that_names_no_moment_is_aligned_and_one_without_first_token_cannot_be() -> None:
     timeline = Timeline.of([request(0, 0), request(1, 1, first_ns=None)])
     moments, joined = received_ns(timeline, OFFSET_NS)
