@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,12 +114,15 @@ def uninterrupted() -> Iterator[None]:
     Raises:
         KeyboardInterrupt: at the end, if it was typed meanwhile.
     """
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    typed: list[int] = []
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    typed: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: typed.append(number))
+    try:
+        signal.signal(signal.SIGINT, lambda number, _: typed.append(number))
+    except ValueError:  # another thread; which is the main one is not to be asked where gevent has replaced threads
+        yield
+        return
     try:
         yield
     finally:
