@@ -1,5 +1,6 @@
 """The profile that the repository keeps, drawn again: a recorded run, and what README reads in it."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -46,3 +47,21 @@ def test_nothing_of_the_machine_that_recorded_it_is_kept() -> None:
 
 def test_what_is_kept_is_small() -> None:
     assert sum(path.stat().st_size for path in Path(KEPT).iterdir()) < 500_000
+
+
+@pytest.mark.parametrize(("is_watched", "joined"), [(True, "one clock"), (False, "aligned by TTFT")])
+def test_late_notes_are_another_clock_only_where_no_server_was_seen(
+    tmp_path: Path, is_watched: bool, joined: str
+) -> None:
+    """Of every fourth request the server notes 20 ms too late."""
+    folder = ProfileFolder(tmp_path / "profile")
+    shutil.copytree(KEPT, folder.root)
+    requests = [json.loads(line) for line in folder.timeline.read_text(encoding="utf-8").splitlines()]
+    for request in requests[::4]:
+        request["timing"]["received_unix_s"] += 0.02
+    folder.timeline.write_text("".join(json.dumps(request) + "\n" for request in requests), encoding="utf-8")
+    if not is_watched:
+        folder.telemetry.unlink()
+    found = conclude(folder).agreement
+    assert found is not None
+    assert found.joined == joined
