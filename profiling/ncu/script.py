@@ -13,12 +13,14 @@ _TENSOR = r"""# the counters of tensor cores that this version has for this card
 tensor=$(ncu --query-metrics | grep -o '^sm__ops_path_tensor_src_[a-z0-9_]*' | grep -v _sparsity_ \
   | sort -u | sed 's/.*/&.sum,&.sum.peak_sustained/' | paste -sd, -)
 """
+# The key is in no command line, which every user of the machine may read.
 _ASK = f"""ask() {{
   asked=0
   while running; do
     asked=$((asked + 1))
     status=$(curl --silent --output /dev/null --write-out '%{{http_code}}' --max-time "$((deadline - SECONDS + 1))" \\
-      ${{{API_KEY}:+--header "Authorization: Bearer ${API_KEY}"}} --header 'Content-Type: application/json' \\
+      --header @<(printf %s "${{{API_KEY}:+Authorization: Bearer ${API_KEY}}}") \\
+      --header 'Content-Type: application/json' \\
       --data "$(printf {shlex.quote(json.dumps(question("%s.%s")))} "$1" "$asked")" "$url/v1/chat/completions") || true
     case $status in
       200) ;;
