@@ -25,6 +25,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_left_alone() -> Iterator[None]:
+    """A handler that outlasts its test is in force in all that follow, which then fail only in a whole run."""
+    yield
+    left = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert left is signal.default_int_handler
+
+
 def keep_imports_out_of_collections() -> None:
     """Of every full collection, of which each export asks for some: MLflow and torch alone are a million objects."""
     known = 0

@@ -2,17 +2,13 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import uvicorn
 
 from slipstream.api import listener
-from slipstream.api.listener import AddressTaken, BoundedHttp, address_of, bind
-
-App = Callable[[Any, Any, Any], Awaitable[None]]
+from slipstream.api.listener import AddressTaken, address_of, bind
+from tests.api.serving import served
 
 
 def test_a_taken_port_names_itself_and_the_option() -> None:
@@ -39,24 +35,14 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"hi"})
 
 
-@asynccontextmanager
-async def served(app: App) -> AsyncIterator[int]:
-    """The port of ``app`` under our protocol."""
-    with bind("127.0.0.1", 0) as sock:
-        server = uvicorn.Server(uvicorn.Config(app, http=BoundedHttp, ws="none", lifespan="off", log_config=None))
-        running = asyncio.create_task(server.serve([sock]))
-        while not server.started:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        try:
-            yield sock.getsockname()[1]
-        finally:
-            server.should_exit = True
-            await running
+def place(url: str) -> tuple[str, int]:
+    host, port = url.removeprefix("http://").rsplit(":", 1)
+    return host, int(port)
 
 
-async def until_closed(port: int, *sent: bytes, every_s: float = 0.0) -> bytes:
+async def until_closed(url: str, *sent: bytes, every_s: float = 0.0) -> bytes:
     """Send the pieces one after the other; all that came back until the server closed the connection."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection(*place(url))
     try:
         for piece in sent:
             writer.write(piece)
@@ -70,26 +56,26 @@ async def until_closed(port: int, *sent: bytes, every_s: float = 0.0) -> bytes:
 
 async def test_headers_that_never_end_close_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "HEADER_TIMEOUT_S", 0.3)
-    async with served(hello) as port:
-        assert await until_closed(port, b"GET / HTTP/1.1\r\n", b"a: b\r\n", b"c: d\r\n", every_s=0.15) == b""
+    async with served(hello, "off") as url:
+        assert await until_closed(url, b"GET / HTTP/1.1\r\n", b"a: b\r\n", b"c: d\r\n", every_s=0.15) == b""
 
 
 async def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "HEADER_TIMEOUT_S", 0.3)
-    async with served(hello) as port:
-        assert await until_closed(port) == b""
+    async with served(hello, "off") as url:
+        assert await until_closed(url) == b""
 
 
 async def test_headers_without_end_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "HEADER_TIMEOUT_S", 1000)
-    async with served(hello) as port:
-        assert await until_closed(port, b"GET / HTTP/1.1\r\n", *[b"a: " + b"x" * 4096 + b"\r\n"] * 64) == b""
+    async with served(hello, "off") as url:
+        assert await until_closed(url, b"GET / HTTP/1.1\r\n", *[b"a: " + b"x" * 4096 + b"\r\n"] * 64) == b""
 
 
 async def test_a_request_in_time_is_answered_and_its_connection_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "HEADER_TIMEOUT_S", 0.2)
-    async with served(hello) as port:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with served(hello, "off") as url:
+        reader, writer = await asyncio.open_connection(*place(url))
         for _ in range(2):
             writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\nhi"), 20)
@@ -110,8 +96,8 @@ async def test_a_client_that_stops_reading_is_let_go(monkeypatch: pytest.MonkeyP
             await asyncio.sleep(0)
         await watcher
 
-    async with served(endless) as port:
-        with socket.create_connection(("127.0.0.1", port)) as client:
+    async with served(endless, "off") as url:
+        with socket.create_connection(place(url)) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await asyncio.wait_for(gone.wait(), 10)
 

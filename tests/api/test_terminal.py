@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import structlog
-import uvicorn
 from click.testing import CliRunner, Result
 
 from slipstream.api.app import create_app
-from slipstream.api.listener import BoundedHttp, address_of, bind
+from slipstream.api.listener import address_of, bind
 from slipstream.api.terminal import url_of
 from slipstream.api.triton import TritonClient
 from slipstream.cli import main
@@ -21,6 +20,7 @@ from slipstream.ensemble.contracts import encode_error
 from slipstream.settings import Settings
 from tests.api.conftest import PATIENT
 from tests.api.scripted import HITS, Drop, Fail, Say, ScriptedTriton
+from tests.api.serving import served
 from tests.api.test_chat import ANSWER
 from tests.api.test_not_found import DECLINED, SENTENCE
 
@@ -32,13 +32,9 @@ Ask = Callable[..., Any]
 async def url(bundle: Bundle, settings: Settings, triton: ScriptedTriton) -> AsyncIterator[str]:
     """A facade on a real port, in front of ``triton``."""
     app = create_app(bundle, settings, TritonClient(triton.address, PATIENT))
-    with bind("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, http=BoundedHttp, ws="none", log_config=None))
-        running = asyncio.create_task(server.serve([listener]))
+    async with served(app, "on") as address:
         with structlog.testing.capture_logs():  # the server's log would land in what `ask` prints
-            yield address_of(listener)
-        server.should_exit = True
-        await running
+            yield address
 
 
 async def ask(*arguments: str) -> Result:
