@@ -109,26 +109,28 @@ def _importer(nsys: Path) -> Path | None:
 def uninterrupted() -> Iterator[None]:
     """Ctrl-C waits for the end of this: what stops a capture, imports or exports it is not to be killed half-way.
 
-    Without effect where Ctrl-C raises nothing: in another thread than the main one, and where somebody handles it.
+    Whatever handles it is told at the end, as often as it was typed. Without effect where nothing of Python's does, and
+    in another thread than the main one.
 
     Raises:
-        KeyboardInterrupt: at the end, if it was typed meanwhile.
+        KeyboardInterrupt: at the end, if it was typed meanwhile and nobody else handles it.
     """
     typed: list[int] = []
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):
         yield
         return
     try:
         signal.signal(signal.SIGINT, lambda number, _: typed.append(number))
-    except ValueError:  # another thread; which is the main one is not to be asked where gevent has replaced threads
+    except ValueError:  # another thread
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if typed:
-            raise KeyboardInterrupt
+        signal.signal(signal.SIGINT, handler)
+        for number in typed:
+            handler(number, None)
 
 
 def _run(command: list[str], within_s: float) -> str:

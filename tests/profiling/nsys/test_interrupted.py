@@ -101,7 +101,6 @@ def test_an_export_that_breaks_off_is_done_again(tmp_path: Path) -> None:
 
 
 def type_ctrl_c(after_s: float) -> None:
-    """By a process that Python knows nothing of: in a whole run gevent has replaced threads and subprocesses."""
     os.system(f"(sleep {after_s}; kill -INT {os.getpid()}) > /dev/null 2>&1 &")  # noqa: S605
 
 
@@ -112,6 +111,18 @@ def test_ctrl_c_waits_for_a_command_of_nsys(tmp_path: Path) -> None:
         Nsys(slow, None, "1").run("stop")
     assert (tmp_path / "said").read_text() == "done\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_whoever_handles_ctrl_c_is_told_after_it(tmp_path: Path) -> None:
+    told: list[str] = []
+    slow = program(tmp_path / "nsys", "sleep 2", f"echo done > {tmp_path}/said")
+    type_ctrl_c(0.5)
+    before = signal.signal(signal.SIGINT, lambda *_: told.append((tmp_path / "said").read_text()))
+    try:
+        Nsys(slow, None, "1").run("stop")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert told == ["done\n"]
 
 
 def test_an_import_is_ended_before_ctrl_c_ends_the_rest(folder: CaptureFolder, tmp_path: Path) -> None:
