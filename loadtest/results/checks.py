@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slipstream.loadtest.results.columns import Columns
 from slipstream.loadtest.results.window import Window, in_flight
@@ -58,7 +59,7 @@ def check_run(
         check_lag(scenario, columns),
         check_arrivals(columns, planned_s, stopped_s, lost_workers),
         check_times(scenario, columns),
-        check_littles_law(scenario, columns, window, planned_s),
+        check_littles_law(scenario, columns, window, planned_s, stopped_s),
         check_steady_state(scenario, columns, window),
         check_tokens(scenario, columns),
         check_repeats(columns),
@@ -85,7 +86,7 @@ def check_arrivals(
 
     A closed loop plans no arrivals, so what its ``lost_workers`` would have asked is missed by nobody else.
     """
-    indexes, counts = np.unique(columns.index, return_counts=True)
+    counts = np.unique(columns.index, return_counts=True)[1]
     twice = int((counts > 1).sum())
     if lost_workers:
         message = f"{lost_workers} of the generator's workers were lost, and what they had still to ask was not asked"
@@ -95,9 +96,20 @@ def check_arrivals(
     due = np.asarray(planned_s, np.float64)
     known = (columns.index >= 0) & (columns.index < len(due))
     wrong = int((~known).sum() + (np.abs(due[columns.index[known]] - columns.scheduled_s[known]) > _MOMENT_S).sum())
-    owed = np.ones(len(due), np.bool_) if stopped_s is None else due < stopped_s - _LAST_S
-    owed[indexes[(indexes >= 0) & (indexes < len(due))]] = False
-    return _arrivals(twice, int(owed.sum()), wrong, f"{len(columns)} of {len(due)} planned arrivals, each once")
+    lost = int((_owed(due, stopped_s) & ~_sampled(due, columns)).sum())
+    return _arrivals(twice, lost, wrong, f"{len(columns)} of {len(due)} planned arrivals, each once")
+
+
+def _owed(due: NDArray[np.float64], stopped_s: float | None) -> NDArray[np.bool_]:
+    """Which arrivals must have been sent: of a run that was stopped, not those that were due just then."""
+    return np.ones(len(due), np.bool_) if stopped_s is None else due < stopped_s - _LAST_S
+
+
+def _sampled(due: NDArray[np.float64], columns: Columns) -> NDArray[np.bool_]:
+    """Which arrivals left a sample."""
+    found = np.zeros(len(due), np.bool_)
+    found[columns.index[(columns.index >= 0) & (columns.index < len(due))]] = True
+    return found
 
 
 def _arrivals(twice: int, lost: int, wrong: int, fine: str) -> Check:
@@ -130,7 +142,13 @@ def check_times(scenario: Scenario, columns: Columns) -> Check:
     return Check("times", "void", message, float(broken), 0.0, "the clock jumped: run it again")
 
 
-def check_littles_law(scenario: Scenario, columns: Columns, window: Window, planned_s: Sequence[float] | None) -> Check:
+def check_littles_law(
+    scenario: Scenario,
+    columns: Columns,
+    window: Window,
+    planned_s: Sequence[float] | None,
+    stopped_s: float | None = None,
+) -> Check:
     """Little's law over the window: mean in flight = arrival rate x mean time in the system, both inside of it.
 
     In this form (Little, *Little's law as viewed on its 50th anniversary*, Operations Research 59, 2011, theorem
@@ -150,7 +168,8 @@ def check_littles_law(scenario: Scenario, columns: Columns, window: Window, plan
     if planned_s is None:
         came = int(present.sum()) - carried
     else:
-        came = int(window.holds(np.asarray(planned_s, np.float64)).sum())
+        due = np.asarray(planned_s, np.float64)
+        came = int((window.holds(due) & (_owed(due, stopped_s) | _sampled(due, columns))).sum())
     mean = float(inside[present].mean()) if present.any() else 0.0
     product = (came + carried) * mean / window.length_s
     difference = abs(level - product)

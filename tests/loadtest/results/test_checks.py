@@ -147,6 +147,14 @@ def test_a_few_lost_at_the_edges_do_not() -> None:
     assert checks(samples[:-1], plan=planned(samples))["littles_law"].status == "ok"
 
 
+def test_what_a_stopped_run_had_no_time_to_send_is_no_arrival() -> None:
+    samples = run()
+    sent = [sample for sample in samples if sample.scheduled_s < 7.5]
+    found = checks(sent, plan=planned(samples), stopped=8.0)
+    assert (found["littles_law"].status, found["arrivals"].status) == ("ok", "ok")
+    assert checks(sent, plan=planned(samples), stopped=9.0)["littles_law"].status == "void"
+
+
 def test_it_holds_for_bursts_ramps_and_queues_that_grow() -> None:
     rng = np.random.default_rng(3)
     bursts = np.sort(rng.uniform(0, 65, 20).repeat(30))
