@@ -44,7 +44,8 @@ def serve(log: Path, bundle: str | None = None) -> Iterator[Server]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
         started = time.perf_counter()
-        process = subprocess.Popen(command, env=env, stdout=output, stderr=output, text=True)
+        # Ctrl-C is the benchmark's, which stops what it started itself.
+        process = subprocess.Popen(command, env=env, stdout=output, stderr=output, text=True, start_new_session=True)
         try:
             wait_ready(f"http://127.0.0.1:{ports[0]}", process, log)
             yield Server("127.0.0.1", ports[0], process, time.perf_counter() - started)

@@ -1,17 +1,16 @@
-"""What spans cost: tokens/s of one bundle with spans off, on, and told to every client; and one range by itself.
+"""What spans cost: one bundle with spans off, on, and told to every client; and one range by itself.
 
-Three servers of the same bundle stand side by side, two of them with ``SLIPSTREAM_SPANS=0``, and are measured in two
-ways. Medians come with their 95% interval from order statistics; rounds are short and many, because the speed of a
-virtual machine jumps by a factor of two from one second to the next.
+Two servers stand side by side, one of them with ``SLIPSTREAM_SPANS=0``. Two of the same kind differ by up to 4% for as
+long as they live, so each launch is a new pair, begun in the other order, and is one value of what is told: the median
+over launches, with its 95% interval from order statistics. A launch measures twice:
 
-- **In turn**: each round asks the same amount of work of every side, in another order each time. Tokens/s as a client
-  has them, and as uncertain as the machine is unsteady: off against the other off says how much.
-- **At the same time**: two servers answer the same load together, and the CPU seconds of all processes of each are
-  divided by its tokens. Whatever the machine does in that second, it does to both. Where the cores are what binds, as
-  on a CPU, tokens/s are that many seconds' reciprocal.
+- **At the same time**: both answer the same load together, and the CPU seconds of all processes of each are divided by
+  its tokens. Whatever the machine does in that second, it does to both; its speed may jump by a factor of two from one
+  second to the next. Where the cores are what binds, as on a CPU, tokens/s are that many seconds' reciprocal.
+- **In turn**: the same amount of work is asked of each side, in another order each time: tokens/s as a client has them.
 
-Run: ``python -m tests.benchmarks.profiling.overhead`` (after ``make run`` has built the bundle), about 20 minutes on
-an idle machine.
+Run: ``python -m tests.benchmarks.profiling.overhead`` (after ``make run`` has built the bundle), about half an hour on
+an idle machine; Ctrl-C ends it with the result of its whole launches.
 """
 
 import argparse
@@ -20,7 +19,7 @@ import os
 import statistics
 import timeit
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,9 +30,9 @@ from slipstream.settings import Settings
 from tests.benchmarks.served import Server, closed_loop, machine, serve
 from tests.benchmarks.serving import conversation
 
-STREAMS, ROUNDS, PROMPTS, TOKENS = 8, 60, 8, 64
-SIDES = ("off", "on", "told", "off again")
-SPANS = {"off": "0", "on": "1", "off again": "0"}
+STREAMS, LAUNCHES, ROUNDS, PROMPTS, TOKENS = 8, 40, 1, 8, 64
+SIDES = ("off", "on", "told")
+SPANS = {"off": "0", "on": "1"}
 ASKING = {"x-slipstream-timing": "1"}
 _CALLS = 200_000
 
@@ -55,7 +54,7 @@ def cpu_s(server: Server) -> float:
 @contextmanager
 def served(name: str, folder: Path, bundles: Path) -> Iterator[Server]:
     """A server of `SPANS` with a home of its own, which is what lets several of them run."""
-    home = folder / name.replace(" ", "-")
+    home = folder / name
     home.mkdir()
     (home / "bundles").symlink_to(bundles.absolute())
     before = dict(os.environ)
@@ -88,47 +87,38 @@ async def measure(servers: Servers, side: str, salt: str, streams: int, prompts:
     return Rate(tokens / wall_s, (cpu_s(server) - before) / tokens * 1e3)
 
 
-def in_turn(servers: Servers, streams: int, count: int, prompts: int) -> None:
-    rates: dict[str, list[Rate]] = {side: [] for side in SIDES}
-    for number in range(count):
-        start = number % len(SIDES)
-        for side in SIDES[start:] + SIDES[:start]:
-            rates[side].append(asyncio.run(measure(servers, side, f"turn{number}", streams, prompts)))
-        print(f"  round {number}:", {side: f"{of[-1].tokens_per_s:.1f}/s" for side, of in rates.items()}, flush=True)
-    speed = {side: [rate.tokens_per_s for rate in of] for side, of in rates.items()}
-    both = [(one + other) / 2 for one, other in zip(speed["off"], speed["off again"], strict=True)]
-    print(f"in turn, {streams} streams, {count} rounds; tokens/s, median and its 95% interval:")
-    print(f"  off again / off: {middle(ratios(speed['off again'], speed['off']))}")
-    for side in ("on", "told"):
-        print(f"  {side} / both: {middle(ratios(speed[side], both))}", flush=True)
-
-
-def together(servers: Servers, streams: int, count: int, prompts: int) -> None:
-    """Each pair shares ``streams``."""
+def launch(number: int, bundles: Path, streams: int, rounds: int, prompts: int) -> dict[str, float]:
+    """One new pair of servers: each ratio, the median of its rounds."""
 
     async def pair(side: str, salt: str) -> float:
+        """Both share ``streams``."""
         halves = (measure(servers, one, f"{salt}{side}", streams // 2, prompts) for one in ("off", side))
         off, other = await asyncio.gather(*halves)
         return other.cpu_ms_per_token / off.cpu_ms_per_token
 
-    found: dict[str, list[float]] = {side: [] for side in SIDES[1:]}
-    for number in range(count):
-        for side, of in found.items():
-            of.append(asyncio.run(pair(side, f"both{number}")))
-        print(f"  round {number}:", {side: f"{of[-1]:.3f}" for side, of in found.items()}, flush=True)
-    print(f"at the same time, {streams} streams, {count} rounds; CPU seconds a token, median and its 95% interval:")
-    for side, of in found.items():
-        print(f"  {side} / off: {middle(of)}", flush=True)
-
-
-def ratios(values: list[float], bases: list[float]) -> list[float]:
-    return [value / base for value, base in zip(values, bases, strict=True)]
+    found: dict[str, list[float]] = {}
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        order = list(SPANS)[:: 1 if number % 2 else -1]
+        servers = {name: stack.enter_context(served(name, Path(folder), bundles)) for name in order}
+        for side in SIDES:
+            asyncio.run(measure(servers, side, "warm", streams, streams))
+        for count in range(rounds):
+            for side in SIDES[1:]:
+                found.setdefault(f"CPU, {side} / off", []).append(asyncio.run(pair(side, f"both{count}")))
+            start = (number + count) % len(SIDES)
+            speed = {
+                side: asyncio.run(measure(servers, side, f"turn{count}", streams, prompts)).tokens_per_s
+                for side in SIDES[start:] + SIDES[:start]
+            }
+            for side in SIDES[1:]:
+                found.setdefault(f"tokens/s, {side} / off", []).append(speed[side] / speed["off"])
+    return {name: statistics.median(ratios) for name, ratios in found.items()}
 
 
 def middle(ratios: list[float]) -> str:
     ordered = sorted(ratios)
     low, high = interval_ranks(len(ordered), 0.5, 0.025)
-    bounds = f"{ordered[low - 1]:.4f}-{ordered[high - 1]:.4f}" if low and high else "too few rounds for an interval"
+    bounds = f"{ordered[low - 1]:.4f}-{ordered[high - 1]:.4f}" if low and high else "too few launches for an interval"
     return f"{statistics.median(ordered):.4f} ({bounds})"
 
 
@@ -150,20 +140,22 @@ def one_range() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--launches", type=int, default=LAUNCHES)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="a launch")
     parser.add_argument("--prompts", type=int, default=PROMPTS, help="a side and round")
-    parser.add_argument("--streams", type=int, nargs="+", default=[STREAMS])
+    parser.add_argument("--streams", type=int, default=STREAMS)
     given = parser.parse_args()
     print(f"machine: {machine()}")
     one_range()
     bundles = Settings().bundles_dir
-    with TemporaryDirectory() as folder, ExitStack() as stack:
-        servers = {name: stack.enter_context(served(name, Path(folder), bundles)) for name in SPANS}
-        for streams in given.streams:
-            for side in SIDES:
-                asyncio.run(measure(servers, side, f"warm{streams}", streams, streams))
-            together(servers, streams, given.rounds, given.prompts)
-            in_turn(servers, streams, given.rounds, given.prompts)
+    launches: list[dict[str, float]] = []
+    with suppress(KeyboardInterrupt):
+        for number in range(given.launches):
+            launches.append(launch(number, bundles, given.streams, given.rounds, given.prompts))
+            print(f"  launch {number}:", {name: f"{ratio:.3f}" for name, ratio in launches[-1].items()}, flush=True)
+    print(f"{given.streams} streams, {len(launches)} launches; median of their ratios and its 95% interval:")
+    for name in launches[0] if launches else ():
+        print(f"  {name}: {middle([one[name] for one in launches])}")
 
 
 if __name__ == "__main__":
