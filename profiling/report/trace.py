@@ -75,19 +75,33 @@ def _request(request: Request, received_ns: int | None, start_ns: int) -> Iterat
 
 def _spans(request: Request, timing: Timing, at: float) -> Iterator[Event]:
     step = 0
-    for span in timing.spans:
+    begins: dict[int, float] = {}
+    ends = []
+    for span in reversed(timing.spans):
+        part = _PART_OF.get(span.stage, FACADE)
+        start, end = at + span.start_ms * 1e3, at + (span.start_ms + span.length_ms) * 1e3
+        following = begins.get(part, end)
+        ends.append(following if 0 < end - following <= _ROUNDED_US else end)
+        begins[part] = start
+    for span, end in zip(timing.spans, reversed(ends), strict=True):
         step += span.stage == "decode"
         facts = {"step": step} if span.stage == "decode" else {}
-        part = _PART_OF.get(span.stage, FACADE)
-        yield _complete(span.stage, part, request, at + span.start_ms * 1e3, span.length_ms * 1e3, facts)
+        start = at + span.start_ms * 1e3
+        yield _complete(span.stage, _PART_OF.get(span.stage, FACADE), request, start, end - start, facts)
+
+
+_ROUNDED_US = 1.5
+"""A server tells beginnings and lengths in whole microseconds, each rounded by itself, so that a span may seem to end
+after the next one has begun. Perfetto drops an event that overlaps the one before it on its thread."""
 
 
 def _complete(
     name: str, part: int, request: Request, start_us: float, length_us: float, facts: dict[str, Any] | None = None
 ) -> Event:
+    start, end = round(start_us), round(start_us + length_us)  # whole, or what Perfetto makes of them overlaps again
     found: Event = {
-        "ph": "X", "name": name, "cat": _PARTS[part], "pid": part, "tid": _thread(request),
-        "ts": round(start_us, 3), "dur": round(length_us, 3),
+        "ph": "X", "name": name, "cat": _PARTS[part], "pid": part, "tid": _thread(request), "ts": start,
+        "dur": end - start,
     }  # fmt: skip
     return found | ({"args": facts} if facts else {})
 

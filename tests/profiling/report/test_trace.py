@@ -1,12 +1,13 @@
 """The trace that Perfetto opens: complete events in microseconds, parts of the machine as processes."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from slipstream.profiling.diagnosis.case import EngineLook
 from slipstream.profiling.report.trace import CLIENT, ENGINE, FACADE, MACHINE, TRITON, trace
 from slipstream.profiling.telemetry.records import Gpu
-from slipstream.profiling.timeline.model import Timeline
+from slipstream.profiling.timeline.model import Span, Timeline
 from tests.profiling.made import START_NS, S, looks, request, timing
 
 
@@ -61,6 +62,15 @@ def test_events_of_one_thread_nest_or_follow_and_never_overlap() -> None:
                 apart = end <= other + 0.01 or until <= start + 0.01
                 nested = (start >= other and end <= until) or (other >= start and until <= end)
                 assert apart or nested
+
+
+def test_a_span_that_its_rounding_makes_end_too_late_ends_where_the_next_begins() -> None:
+    """As a server tells it: every beginning and every length in whole microseconds."""
+    told = timing({}, ())
+    for late_ms, drawn in ((0.001, 20_000), (0.002, 20_002)):
+        spans = (Span("decode", 1.0, 20.0 + late_ms), Span("stream", 1.5, 0.2), Span("decode", 21.0, 9.0))
+        found = [one for one in events(request(0, 2.0, replace(told, spans=spans))) if one["name"] == "decode"]
+        assert [(one["ts"], one["dur"]) for one in found] == [(2_001_500, drawn), (2_021_500, 9_000)]
 
 
 def test_what_was_sampled_is_a_counter() -> None:
