@@ -58,7 +58,7 @@ class WorkLimit:
 
     def least_ms(self, load: Load) -> float:
         """No machine with these roofs does it in less (Williams, Waterman and Patterson, Roofline, 2009)."""
-        return 1e3 * max(self.reading_ms(load) / 1e3, load.operations / self.operations_per_s)
+        return max(self.reading_ms(load), 1e3 * load.operations / self.operations_per_s)
 
     def reading_ms(self, load: Load) -> float:
         """What reading alone takes."""

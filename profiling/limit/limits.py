@@ -101,7 +101,8 @@ class Limits:
 
 def quantity(value: float, unit: str) -> str:
     """Three digits with a decimal prefix: ``89.8 MB``."""
-    factor, prefix = next((pair for pair in _PREFIXES if value >= pair[0]), (1.0, ""))
+    rounded = float(f"{value:.3g}")  # 999.6 million are a thousand
+    factor, prefix = next((pair for pair in _PREFIXES if rounded >= pair[0]), (1.0, ""))
     return f"{value / factor:.3g} {prefix}{unit}"
 
 

@@ -21,6 +21,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from slipstream.profiling.limit.products import Product, blas_products, engine_products
 from slipstream.profiling.limit.roof import Rate, Reading, Roof
 from slipstream.profiling.limit.work import Arithmetic
@@ -124,10 +126,8 @@ def _memchr() -> Callable[[int, int, int], int | None]:
 
 
 def _available_bytes() -> int:
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return 0
+    """What can be had without swapping, the page cache among it, which is most of a busy machine's memory."""
+    return psutil.virtual_memory().available
 
 
 def best_products(products: Sequence[Product], rounds: int) -> dict[Arithmetic, Rate]:

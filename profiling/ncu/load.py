@@ -55,7 +55,7 @@ class Load:
             )
 
     def _ask_on(self, number: int) -> None:
-        with httpx.Client(base_url=self._url, timeout=None, headers=self._headers) as client:  # noqa: S113
+        with httpx.Client(base_url=self._url, timeout=None, headers=self._headers, trust_env=False) as client:  # noqa: S113
             asked = 0
             while not self._over.is_set():
                 asked += 1

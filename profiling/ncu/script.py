@@ -18,7 +18,8 @@ _ASK = f"""ask() {{
   asked=0
   while running; do
     asked=$((asked + 1))
-    status=$(curl --silent --output /dev/null --write-out '%{{http_code}}' --max-time "$((deadline - SECONDS + 1))" \\
+    status=$(curl --noproxy '*' --silent --output /dev/null --write-out '%{{http_code}}' \\
+      --max-time "$((deadline - SECONDS + 1))" \\
       --header @<(printf %s "${{{API_KEY}:+Authorization: Bearer ${API_KEY}}}") \\
       --header 'Content-Type: application/json' \\
       --data "$(printf {shlex.quote(json.dumps(question("%s.%s")))} "$1" "$asked")" "$url/v1/chat/completions") || true
@@ -37,6 +38,7 @@ def script(plan: Plan, bundle: str | None) -> str:
     return "\n".join(
         (
             "command -v curl > /dev/null || { echo 'install curl first' >&2; exit 2; }",
+            f"rm -f {REPORT} report.csv  # of an earlier run, which would be read as this one's",
             _TENSOR.rstrip(),
             f"deadline=$((SECONDS + {math.ceil(plan.max_time_s)})) url=http://127.0.0.1:{_PORT}",
             "set -m  # a process group of its own: Ctrl-C is for this script, which ends the tool in its turn",
@@ -49,7 +51,7 @@ def script(plan: Plan, bundle: str | None) -> str:
             "trap 'deadline=0' INT  # which ends a sleep as well",
             'running() { kill -0 "$ncu" 2> /dev/null && [ "$SECONDS" -lt "$deadline" ]; }',
             _ASK,
-            'until curl --silent --fail --output /dev/null --max-time 5 "$url/health/ready"; do',
+            "until curl --noproxy '*' --silent --fail --output /dev/null --max-time 5 \"$url/health/ready\"; do",
             "  running || break",
             "  sleep 1 || true",
             "done",
@@ -61,6 +63,7 @@ def script(plan: Plan, bundle: str | None) -> str:
             "while running; do sleep 1 || true; done",
             "end",
             "wait",
+            f"[ -f {REPORT} ] || {{ echo 'ncu measured nothing: it says above why' >&2; exit 2; }}",
             f"ncu --import {REPORT} --csv --page raw > report.csv",
             "slipstream profile ncu --from report.csv",
         )

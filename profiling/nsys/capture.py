@@ -126,6 +126,7 @@ def capture(nsys: Nsys, wanted: Wanted, settings: Settings, into: CaptureFolder,
         NothingCaptured: the load ended first.
     """
     into.root.mkdir(parents=True, exist_ok=True)
+    into.root.chmod(0o700)  # nsys writes down the environment of every process that this user may read
     with _server(nsys, wanted, settings, into) as (session, url):
         folder = prepare(wanted.scenario, url, settings, None, into.load)
         _, tokenizer, _ = folder.read_run()

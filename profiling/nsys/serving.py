@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 
 from slipstream.loadtest.comparison.serving import FREE_PORTS, SERVE, ServerFailed, await_ready, end_with_parent
+from slipstream.loadtest.credentials import API_KEY
 from slipstream.profiling.nsys.session import Session, ended
 from slipstream.settings import Settings
 
@@ -51,10 +52,11 @@ def _begin(
 ) -> "tuple[subprocess.Popen[bytes], dict[str, Any]]":
     """The launcher and what its server says when it is ready; tried again where nsys failed and not the server."""
     for attempt in range(1, _ATTEMPTS + 1):
+        ours = {name: value for name, value in os.environ.items() if name != API_KEY}  # the load's, not the server's
         with log.open("w", encoding="utf-8") as stream:
             process = subprocess.Popen(
                 command,
-                env={**os.environ, "SLIPSTREAM_HOME": str(settings.root), **FREE_PORTS},
+                env={**ours, "SLIPSTREAM_HOME": str(settings.root), **FREE_PORTS},
                 stdout=subprocess.PIPE,
                 stderr=stream,
                 start_new_session=True,  # Ctrl-C is for this process, which stops the server in its turn

@@ -51,7 +51,8 @@ def _row(limit: WorkLimit, name: str, load: Load, taken_ms: float) -> tuple[str,
     least = limit.least_ms(load)
     sequences = f" of {limit.streams} sequences" if name == "decode step" else ""
     binds = "memory" if limit.reading_ms(load) >= least else "arithmetic"
-    said = f"{least / taken_ms:.0%} of the limit" if least <= taken_ms else "the prefix cache held a part of it"
+    beyond = "the prefix cache held a part of it" if not sequences else "it had fewer sequences than the mean"
+    said = f"{least / taken_ms:.0%} of the limit" if least <= taken_ms else beyond
     return f"{name}{sequences}", f"{number(taken_ms)} ms, at least {number(least)} ms ({binds} binds): {said}"
 
 

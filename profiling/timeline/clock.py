@@ -21,6 +21,7 @@ from slipstream.profiling.timeline.model import Request, Timeline
 _TOLERANCE_NS = 2_000_000  # wall clocks are slewed, and a client notices a chunk some time after it came
 _MOST_OUT_OF_ORDER = 0.05
 _MOST_OUT_OF_ORDER_HERE = 0.5
+_SET_NS = 1_000_000_000  # no wait for a core is as long, so a single one says that the clock was set
 
 Joined = Literal["one clock", "aligned by TTFT"]
 
@@ -50,10 +51,12 @@ def received_ns(timeline: Timeline, offset_ns: int, *, is_here: bool = False) ->
         is_here: the server is known to run on the client's machine.
     """
     by_clock = [_by_clock(request, offset_ns) for request in timeline.requests]
-    pairs = [(request, at) for request, at in zip(timeline.requests, by_clock, strict=True) if at is not None]
-    wrong = sum(not _in_order(request, at) for request, at in pairs)
+    apart = [
+        _out_of_order_ns(request, at) for request, at in zip(timeline.requests, by_clock, strict=True) if at is not None
+    ]
+    wrong = sum(one > _TOLERANCE_NS for one in apart)
     most = _MOST_OUT_OF_ORDER_HERE if is_here else _MOST_OUT_OF_ORDER
-    if pairs and wrong <= most * len(pairs):
+    if apart and wrong <= most * len(apart) and not (is_here and max(apart) >= _SET_NS):
         return tuple(by_clock), "one clock"
     return tuple(_by_ttft(request) for request in timeline.requests), "aligned by TTFT"
 
@@ -63,13 +66,11 @@ def _by_clock(request: Request, offset_ns: int) -> int | None:
     return None if at is None else round(at * 1e9) - offset_ns
 
 
-def _in_order(request: Request, received: int) -> bool:
-    if received < request.sent_ns - _TOLERANCE_NS:
-        return False
+def _out_of_order_ns(request: Request, received: int) -> int:
+    """How long before it was sent it was received, or its first token seen before it left; 0 or less: in order."""
     first, told = request.first_ns, request.timing.ttft_ms if request.timing else None
-    if first is None or told is None:
-        return received <= request.end_ns + _TOLERANCE_NS
-    return received + round(told * 1e6) <= first + _TOLERANCE_NS
+    late = received - request.end_ns if first is None or told is None else received + round(told * 1e6) - first
+    return max(request.sent_ns - received, late)
 
 
 def _by_ttft(request: Request) -> int | None:

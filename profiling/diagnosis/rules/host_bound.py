@@ -6,7 +6,7 @@ import numpy as np
 
 from slipstream.profiling.diagnosis.case import Case
 from slipstream.profiling.diagnosis.finding import Finding
-from slipstream.profiling.diagnosis.rules.starved import engine_works
+from slipstream.profiling.diagnosis.rules.starved import CPU_ENGINE, engine_works
 from slipstream.profiling.telemetry.records import LOAD_GENERATOR, Telemetry
 
 _IDLE = 0.5  # of the time a kernel ran, at most
@@ -15,13 +15,19 @@ _LEAST_LOOKS = 5
 
 
 def check(case: Case) -> Finding | None:
-    """Needs a GPU that tells how busy it is, and the server's processes; a GPU without work idles by right."""
+    """Needs a GPU that tells how busy it is, and the server's processes; a GPU without work idles by right.
+
+    So does one beside an engine on the CPU, which has a process of its own.
+    """
     gpu, core = gpu_busy(case.looks), case.machine("busiest_core_share")
     if len(gpu) < _LEAST_LOOKS or len(core) < _LEAST_LOOKS:
         return None
     if float(np.mean(gpu)) >= _IDLE or float(np.mean(core)) < _BUSY:
         return None
-    serving = {role: cores for role, cores in case.processes().items() if role != LOAD_GENERATOR}
+    used = case.processes()
+    if CPU_ENGINE in used:
+        return None
+    serving = {role: cores for role, cores in used.items() if role != LOAD_GENERATOR}
     role = max(serving, key=lambda role: serving[role], default="")
     if serving.get(role, 0.0) < _BUSY or not engine_works(case):
         return None

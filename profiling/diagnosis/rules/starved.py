@@ -11,15 +11,16 @@ _GETS = 0.7  # of the machine's cores, at most; an engine alone on a machine get
 _CROWDED = 0.85  # machine's CPU from which on its cores are taken by somebody
 _OWNS = 0.5  # of the time of an answer
 _LEAST_LOOKS = 4
-_ENGINE = "engine"
+CPU_ENGINE = "engine"
+"""The role of a process that computes on the CPU (`telemetry.processes`); an engine on a GPU has none."""
 
 
 def check(case: Case) -> Finding | None:
-    """Needs the processes of an engine on the CPU and its gauges; an engine on a GPU leaves the CPU idle by right."""
+    """Needs the process of an engine on the CPU, whatever cards the machine has, and its gauges."""
     looks, used = case.looks, case.processes()
-    if len(looks) < _LEAST_LOOKS or any(look.gpus for look in looks) or _ENGINE not in used or not case.cores:
+    if len(looks) < _LEAST_LOOKS or CPU_ENGINE not in used or not case.cores:
         return None
-    if not case.gauges or not engine_works(case) or used[_ENGINE] > _GETS * case.cores:
+    if not case.gauges or not engine_works(case) or used[CPU_ENGINE] > _GETS * case.cores:
         return None
     return Finding(
         rule="starved",
@@ -44,15 +45,15 @@ def _busy(case: Case) -> float:
 
 
 def _who_used_the_cores(used: Mapping[str, float], cores: int, busy: float) -> Iterator[str]:
-    beside = {role: share for role, share in used.items() if role not in (_ENGINE, LOAD_GENERATOR)}
+    beside = {role: share for role, share in used.items() if role not in (CPU_ENGINE, LOAD_GENERATOR)}
     sending = used.get(LOAD_GENERATOR, 0.0)
     others = max(busy * cores - sum(used.values()), 0.0)
-    yield f"the engine used {used[_ENGINE]:.2f} of {cores} cores, the rest of the server {sum(beside.values()):.2f}"
+    yield f"the engine used {used[CPU_ENGINE]:.2f} of {cores} cores, the rest of the server {sum(beside.values()):.2f}"
     yield f"the machine was {busy:.0%} busy: the load generator used {sending:.2f} cores, others {others:.2f}"
 
 
 def _threads(case: Case) -> Iterator[str]:
-    found = [one.threads for look in case.looks for one in look.processes if one.role == _ENGINE and one.threads]
+    found = [one.threads for look in case.looks for one in look.processes if one.role == CPU_ENGINE and one.threads]
     if found:
         yield f"the engine's process has {max(found)} threads"
 
@@ -68,4 +69,4 @@ def _working(case: Case) -> int:
     return sum(look.active >= 1 for look in case.gauges)
 
 
-__all__ = ["check", "engine_works"]
+__all__ = ["CPU_ENGINE", "check", "engine_works"]

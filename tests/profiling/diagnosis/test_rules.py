@@ -142,9 +142,9 @@ def test_what_is_not_the_first_token_is_not_called_so() -> None:
         assert "of the answer of the slowest 5%" in evidence(one)
 
 
-def gpus(busy: float, core: float, cores: float = 1.0, **given: Any) -> Case:
-    """The engine uses ``cores``; the load generator has the other core to itself."""
-    processes = (process("engine", cores), process(LOAD_GENERATOR, 0.99))
+def gpus(busy: float, core: float, cores: float = 1.0, role: str = "generator", **given: Any) -> Case:
+    """The server uses ``cores``; the load generator has the other core to itself."""
+    processes = (process(role, cores), process(LOAD_GENERATOR, 0.99))
     told = looks(gpus=(gpu(busy_share=busy),), busiest_core_share=core, processes=processes)
     return case(**{"requests": usual(), "telemetry": told} | given)
 
@@ -153,7 +153,7 @@ def test_a_gpu_that_idles_beside_a_busy_core_waits_for_the_host() -> None:
     for gauges in ([], engine(active=2)):  # an engine need not tell
         said = evidence(host_bound.check(gpus(0.3, 0.98, engine=gauges)))
         assert "kernel ran in 30% of the time; the busiest core was busy in 98%" in said
-        assert "engine used 1.0 cores" in said
+        assert "generator used 1.0 cores" in said
 
 
 @pytest.mark.parametrize(("busy", "core"), [(0.9, 0.98), (0.3, 0.4)])
@@ -166,6 +166,10 @@ def test_a_gpu_without_work_waits_for_nobody() -> None:
     assert host_bound.check(gpus(0.03, 0.98, engine=engine(active=[1.0, 0.0] * 10))) is None
     searching = [request(n, n * 0.4, timing(USUAL | {"retrieve": 900.0})) for n in range(30)]
     assert host_bound.check(gpus(0.03, 0.98, requests=searching)) is None
+
+
+def test_a_gpu_beside_an_engine_on_the_cpu_waits_for_nobody() -> None:
+    assert host_bound.check(gpus(0.02, 0.98, cores=1.8, role="engine", engine=engine(active=2))) is None
 
 
 def test_a_core_that_the_load_generator_keeps_busy_is_no_bound_of_the_host() -> None:
@@ -266,6 +270,14 @@ def test_few_proposals_prove_nothing_about_speculation() -> None:
 BUSY_ELSEWHERE = (process("engine", 0.5), process("facade", 0.1), process(LOAD_GENERATOR, 0.05))
 
 
+ON_A_GPU = (process("generator", 0.5), *BUSY_ELSEWHERE[1:])
+
+
+def test_a_card_that_is_there_too_hides_no_starved_engine() -> None:
+    told = looks(cpu_share=0.5, gpus=(gpu(busy_share=0.0),), processes=BUSY_ELSEWHERE)
+    assert starved.check(case(usual(), telemetry=told, engine=engine(active=2))) is not None
+
+
 @pytest.mark.parametrize(("cpu", "word"), [(0.95, "move what else runs away"), (0.45, "let it use more")])
 def test_an_engine_with_work_and_without_cores_starves(cpu: float, word: str) -> None:
     found = starved.check(
@@ -290,7 +302,7 @@ def test_what_others_take_is_told() -> None:
         {"engine": engine(active=[1.0, 0.0] * 10)},  # it is idle half of the time
         {"engine": engine(active=0)},
         {"engine": []},
-        {"telemetry": looks(cpu_share=0.5, gpus=(gpu(),), processes=BUSY_ELSEWHERE)},  # a GPU does the work
+        {"telemetry": looks(cpu_share=0.5, gpus=(gpu(),), processes=ON_A_GPU)},  # which does the work
         {"cores": None},
     ],
 )

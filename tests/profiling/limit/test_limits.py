@@ -27,3 +27,7 @@ def test_with_proposals_the_operations_of_a_step_are_those_of_its_bound() -> Non
         assert bound.load.operations == streams * 5 * (4000 + 1600)
         row = next(line.split() for line in limits.lines() if line.split()[:1] == [str(streams)])
         assert " ".join(row[3:5]) == quantity(bound.load.operations, "OP")
+
+
+def test_a_quantity_has_the_prefix_of_its_three_digits() -> None:
+    assert [quantity(value, "B") for value in (89.84e6, 999.4e6, 999.6e6, 0.0)] == ["89.8 MB", "999 MB", "1 GB", "0 B"]

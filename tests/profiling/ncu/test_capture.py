@@ -175,6 +175,11 @@ class TestCapture:
         monkeypatch.setenv("FAKE_SERVER_REFUSES", str(status))
         assert stage.run(plan=Plan(streams=8, max_time_s=4)).is_file()
 
+    def test_a_proxy_of_the_environment_gets_no_question(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")  # nothing answers there
+        stage.run(plan=Plan(max_time_s=50))
+        assert (stage.path / "fake_server_asked").exists()
+
     def test_forbidden_counters_are_told(self, stage: Stage) -> None:
         stage.how("forbidden")
         with pytest.raises(CountersForbidden):
@@ -369,6 +374,24 @@ class TestScript:
         done = self.run(stage, Plan(streams=2, max_time_s=600))
         assert "the server refuses the questions with 401" in done.stderr
         assert not stage.server_has_children()
+
+    @pytest.mark.usefixtures("port")
+    def test_a_report_of_an_earlier_run_is_not_read_as_this_ones(self, stage: Stage) -> None:
+        stage.how("forbidden")
+        for name in ("report.ncu-rep", "report.csv"):
+            (stage.path / name).write_text("yesterday's")
+        with pytest.raises(subprocess.CalledProcessError) as raised:
+            self.run(stage, Plan(streams=1, max_time_s=600))
+        assert raised.value.returncode == 2
+        assert "ncu measured nothing" in raised.value.stderr
+        assert not (stage.path / "report.csv").exists()
+
+    @pytest.mark.usefixtures("port")
+    @pytest.mark.parametrize("proxy", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+    def test_no_proxy_gets_the_questions(self, stage: Stage, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+        monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # nothing answers there
+        self.run(stage, Plan(streams=1, max_time_s=50))
+        assert (stage.path / "fake_server_asked").exists()
 
     @pytest.mark.usefixtures("port")
     def test_a_server_that_does_not_start_ends_it(self, stage: Stage) -> None:

@@ -152,6 +152,7 @@ def test_a_window_of_a_load_is_captured_and_read(nsys: Nsys, scenario: Path, tmp
     assert [part["stage"] for part in requests["slowest"][0]["path"] if part["stage"]][:2] == ["queue", "embed"]
     assert not folder.raw.exists()
     assert folder.report.stat().st_size > 0
+    assert folder.root.stat().st_mode & 0o077 == 0  # a capture holds environments
     again = profile(tmp_path, "--from", folder.root.parent, "--json")
     assert json.loads(again.stdout) == said
     folder.export.unlink()

@@ -31,6 +31,10 @@ def test_what_was_faster_than_its_limit_was_not_read_in_full() -> None:
     assert name == "prefill"
     assert whole == "700 ms, at least 613 ms (arithmetic binds): 88% of the limit"
     assert cached == "100 ms, at least 613 ms (arithmetic binds): the prefix cache held a part of it"
+    even = replace(LIMIT, memory_bytes_per_s=20e9)
+    assert even.least_ms(Load(158.8e6, 1.0)) == even.reading_ms(Load(158.8e6, 1.0))  # to the last bit: memory binds
+    fast = 0.9 * LIMIT.least_ms(LIMIT.decode)
+    assert limit_rows(LIMIT, fast)[-2][1].endswith("it had fewer sequences than the mean")
 
 
 class Tags(HTMLParser):

@@ -52,6 +52,12 @@ def test_a_clock_that_was_set_is_seen_even_there() -> None:
     assert received_ns(sent(20, -3.0), OFFSET_NS, is_here=True)[1] == "aligned by TTFT"
 
 
+def test_a_clock_that_was_set_late_in_a_run_is_another_one_also_here() -> None:
+    late = [request(n, n, timing(received_unix_s=(START_NS + OFFSET_NS) / S + n + 3600)) for n in range(12, 20)]
+    timeline = Timeline.of([*sent(12, 0.0005).requests, *late])
+    assert received_ns(timeline, OFFSET_NS, is_here=True)[1] == "aligned by TTFT"
+
+
 def test_a_server_that_names_no_moment_is_aligned_and_one_without_first_token_cannot_be() -> None:
     timeline = Timeline.of([request(0, 0), request(1, 1, first_ns=None)])
     moments, joined = received_ns(timeline, OFFSET_NS)
