@@ -213,7 +213,15 @@ def conclude(folder: Folder) -> Result:
     planned_s = [one.scheduled_s for one in plan.arrivals if one.scheduled_s is not None] if plan.is_open else None
     stopped_s = _stopped_s(moments, samples)
     lost, limit = moments.lost_workers, Limit.read(folder.limit)
-    result = judge(plan.scenario, samples, planned_s=planned_s, stopped_s=stopped_s, lost_workers=lost, limit=limit)
+    result = judge(
+        plan.scenario,
+        samples,
+        planned_s=planned_s,
+        stopped_s=stopped_s,
+        was_killed=moments.ended_s is None and all(sample.outcome != "cut_off" for sample in samples),
+        lost_workers=lost,
+        limit=limit,
+    )
     notes = run.notes
     if stopped_s is not None:
         notes = (*notes, f"stopped after {stopped_s:.1f} s: what had run by then is judged")

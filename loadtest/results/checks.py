@@ -47,6 +47,8 @@ def check_run(
     planned_s: Sequence[float] | None,
     stopped_s: float | None = None,
     lost_workers: int = 0,
+    *,
+    was_killed: bool = False,
 ) -> tuple[Check, ...]:
     """Every check of a run.
 
@@ -54,12 +56,13 @@ def check_run(
         planned_s: when each arrival of an open loop was due, by its index; None for a closed loop, which draws none.
         stopped_s: when the run was stopped before its end.
         lost_workers: processes of the generator that were gone before the end.
+        was_killed: it had no time to write what was in flight.
     """
     return (
         check_lag(scenario, columns),
         check_arrivals(columns, planned_s, stopped_s, lost_workers),
         check_times(scenario, columns),
-        check_littles_law(scenario, columns, window, planned_s, stopped_s),
+        check_littles_law(scenario, columns, window, planned_s, None if was_killed else stopped_s),
         check_steady_state(scenario, columns, window),
         check_tokens(scenario, columns),
         check_repeats(columns),
@@ -154,7 +157,8 @@ def check_littles_law(
     In this form (Little, *Little's law as viewed on its 50th anniversary*, Operations Research 59, 2011, theorem
     LL.2) it holds for any run, steady or not, so a difference is a fault of the bookkeeping. The left side sweeps
     over the samples' events. Arrivals on the right come from the plan, so that samples that were lost or written
-    twice show. A closed loop has no plan; it can never have more requests in flight than users.
+    twice show; what was due just before ``stopped_s`` need not have been sent. A closed loop has no plan; it can never
+    have more requests in flight than users.
     """
     if window.length_s <= 0 or not columns.measured.any():
         return Check("littles_law", "unchecked", "there is no measured window")

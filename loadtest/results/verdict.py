@@ -87,6 +87,7 @@ def judge(
     *,
     planned_s: Sequence[float] | None = None,
     stopped_s: float | None = None,
+    was_killed: bool = False,
     lost_workers: int = 0,
     limit: Limit | None = None,
 ) -> Result:
@@ -96,11 +97,12 @@ def judge(
         samples: in any order, those of the warm-up too.
         planned_s: when each arrival of the plan was due, by its index; None for a closed loop.
         stopped_s: when the run was stopped before its end, in seconds since its start; None: it ended by itself.
+        was_killed: what was in flight when it was stopped left no sample, not even that it was cut off.
         lost_workers: processes of the generator that were gone before the end.
         limit: of the server's machine with its bundle, where both are known.
     """
     columns = Columns.of(samples, streamed=scenario.stream)
-    return judge_columns(scenario, columns, planned_s, stopped_s, lost_workers, limit)
+    return judge_columns(scenario, columns, planned_s, stopped_s, lost_workers, limit, was_killed=was_killed)
 
 
 @np.errstate(invalid="ignore")  # times that are no numbers are what the check of times is for
@@ -111,12 +113,14 @@ def judge_columns(
     stopped_s: float | None = None,
     lost_workers: int = 0,
     limit: Limit | None = None,
+    *,
+    was_killed: bool = False,
 ) -> Result:
     """`judge` for samples that are columns already."""
     window = measured_window(scenario, columns, stopped_s)
     good = good_requests(columns, scenario.slos)
     slos = tuple(judge_slo(columns, slo, scenario.confidence) for slo in scenario.slos)
-    checks = check_run(scenario, columns, window, planned_s, stopped_s, lost_workers)
+    checks = check_run(scenario, columns, window, planned_s, stopped_s, lost_workers, was_killed=was_killed)
     counted = int(columns.is_counted.sum())
     metrics = measure(columns, window, good, scenario.confidence)
     return Result(

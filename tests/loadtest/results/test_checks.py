@@ -153,6 +153,8 @@ def test_what_a_stopped_run_had_no_time_to_send_is_no_arrival() -> None:
     found = checks(sent, plan=planned(samples), stopped=8.0)
     assert (found["littles_law"].status, found["arrivals"].status) == ("ok", "ok")
     assert checks(sent, plan=planned(samples), stopped=9.0)["littles_law"].status == "void"
+    result = judge(scenario(), sent, planned_s=planned(samples), stopped_s=8.0, was_killed=True)
+    assert [check.name for check in result.void_because] == ["littles_law"]  # what was in flight is lost
 
 
 def test_it_holds_for_bursts_ramps_and_queues_that_grow() -> None:
