@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from slipstream.profiling.telemetry.records import Process
+from slipstream.profiling.telemetry.records import CPU_ENGINE, Process
 
 _STUB = "triton_python_backend_stub"
 _REFRESH_S = 2.0  # a walk over every process of the machine; servers start theirs seldom
@@ -102,7 +102,7 @@ def role_of(command: Sequence[str], parent: str) -> str:
     if program == _STUB:  # its first argument is <repository>/<model>/<version>/model.py
         return PurePath(command[1]).parts[-3] if len(command) > 1 and len(PurePath(command[1]).parts) > 2 else parent
     if any(part.startswith("slipstream.engines.") and part.endswith(".worker") for part in command):
-        return "engine"
+        return CPU_ENGINE
     return parent
 
 

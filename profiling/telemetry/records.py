@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 LOAD_GENERATOR = "load generator"
 """The role of the processes that send a load; `processes` names the others."""
+CPU_ENGINE = "engine"
+"""The role of a process that computes on the CPU; an engine on a GPU has none of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +86,4 @@ class Telemetry:
     gpus: tuple[Gpu, ...] = ()
 
 
-__all__ = ["LOAD_GENERATOR", "Gpu", "Process", "Telemetry"]
+__all__ = ["CPU_ENGINE", "LOAD_GENERATOR", "Gpu", "Process", "Telemetry"]

@@ -6,8 +6,8 @@ import numpy as np
 
 from slipstream.profiling.diagnosis.case import Case
 from slipstream.profiling.diagnosis.finding import Finding
-from slipstream.profiling.diagnosis.rules.starved import CPU_ENGINE, engine_works
-from slipstream.profiling.telemetry.records import LOAD_GENERATOR, Telemetry
+from slipstream.profiling.diagnosis.rules.starved import engine_works
+from slipstream.profiling.telemetry.records import CPU_ENGINE, LOAD_GENERATOR, Telemetry
 
 _IDLE = 0.5  # of the time a kernel ran, at most
 _BUSY = 0.9  # of the busiest core, and of a core the processes of one role of the server

@@ -4,15 +4,13 @@ from collections.abc import Iterator, Mapping
 
 from slipstream.profiling.diagnosis.case import Case
 from slipstream.profiling.diagnosis.finding import Finding
-from slipstream.profiling.telemetry.records import LOAD_GENERATOR
+from slipstream.profiling.telemetry.records import CPU_ENGINE, LOAD_GENERATOR
 
 _WORKING = 0.8  # of the looks with a generation in the batch
 _GETS = 0.7  # of the machine's cores, at most; an engine alone on a machine gets nearly all of them
 _CROWDED = 0.85  # machine's CPU from which on its cores are taken by somebody
 _OWNS = 0.5  # of the time of an answer
 _LEAST_LOOKS = 4
-CPU_ENGINE = "engine"
-"""The role of a process that computes on the CPU (`telemetry.processes`); an engine on a GPU has none."""
 
 
 def check(case: Case) -> Finding | None:
@@ -69,4 +67,4 @@ def _working(case: Case) -> int:
     return sum(look.active >= 1 for look in case.gauges)
 
 
-__all__ = ["CPU_ENGINE", "check", "engine_works"]
+__all__ = ["check", "engine_works"]

@@ -1,10 +1,9 @@
 """A Qdrant server: how it is chosen, what it answers when it is none, and what is left on it."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from slipstream.ensemble.retrieval.stores import StoreAddressInvalid, open_serve
 from slipstream.settings import Settings
 from tests.ensemble.retrieval.corpus import DIMENSION, EMBEDDER, point, publish
 from tests.ensemble.retrieval.fake_qdrant import fake_qdrant
+from tests.loopback import listening
 
 
 def test_settings_choose_the_store(tmp_path: Any) -> None:
@@ -65,14 +65,8 @@ def answering(status: int, body: bytes) -> Iterator[str]:
 
         def log_message(self, *_: object) -> None: ...
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Server) as url:
+        yield url
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from tests.loadtest.report.browser import Tab
+from tests.loopback import listening
 
 _OPENED_WITHIN_S = 90.0
 _TRACE = "/trace.json"
@@ -37,15 +37,8 @@ def _served(trace: Path) -> Iterator[str]:
     assert package is not None
     assert package.origin is not None
     files = Path(package.origin).parent / "web_dist"
-    handler = partial(_Files, directory=str(files), trace=trace)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(partial(_Files, directory=str(files), trace=trace)) as address:
+        yield address
 
 
 class Perfetto:
