@@ -1,6 +1,7 @@
 """The probe measures something, small and quickly; how fast this machine is, no test says."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +28,11 @@ def test_every_working_set_has_a_bandwidth_with_its_spread() -> None:
 
 def test_a_machine_with_little_memory_is_measured_with_less(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_available_bytes", lambda: 16 * MIB)
+    assert [one.working_set_bytes for one in read_bandwidth(SMALL)] == [MIB, 2 * MIB]
+
+
+def test_memory_that_caches_files_is_there_to_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(free=MIB, available=16 * MIB))
     assert [one.working_set_bytes for one in read_bandwidth(SMALL)] == [MIB, 2 * MIB]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from slipstream.loadtest.credentials import API_KEY
 from slipstream.profiling.nsys.capture import CaptureFolder, convert, read
 from slipstream.profiling.nsys.serving import served_in
 from slipstream.profiling.nsys.session import Session
@@ -131,6 +132,21 @@ def test_an_import_is_ended_before_ctrl_c_ends_the_rest(folder: CaptureFolder, t
     with pytest.raises(KeyboardInterrupt):
         convert(nsys, folder)
     assert names(folder) == ["capture.nsys-rep"]
+
+
+def test_the_key_of_the_load_is_not_in_the_environment_of_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nsys starts, it writes down with its environment."""
+    ready = json.dumps({"ready": {"url": "http://x", "problem": None}})
+    launching = program(tmp_path / "nsys", f"env > {tmp_path}/env", f"[ \"$1\" != launch ] || echo '{ready}'")
+    monkeypatch.setattr("slipstream.profiling.nsys.serving.SERVE", ())
+    monkeypatch.setenv(API_KEY, "canary")
+    session = Session(Nsys(launching, None, "1"), "slipstream-keyless")
+    with served_in(session, Settings(home=tmp_path), tmp_path / "log", needs_collection=False):
+        said = (tmp_path / "env").read_text()
+    assert f"SLIPSTREAM_HOME={tmp_path}" in said
+    assert "canary" not in said
 
 
 def test_a_second_ctrl_c_ends_the_waiting_for_a_server_and_leaves_none(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from slipstream.engines.openvino.arithmetic import BLOCK_TOKENS, FAST_8BIT_CACHE, FAST_16BIT_CACHE
 from slipstream.profiling.run.conclusion import Profile, conclude
 from slipstream.profiling.run.folder import ProfileFolder
 from tests.conftest import ROOT
@@ -65,3 +66,11 @@ def test_late_notes_are_another_clock_only_where_no_server_was_seen(
     found = conclude(folder).agreement
     assert found is not None
     assert found.joined == joined
+
+
+def test_readme_says_how_many_positions_the_cache_holds() -> None:
+    """Of SmolLM2-135M: 30 layers, 3 heads of keys and values, 64 wide."""
+    held = 512 * 2**20 // FAST_16BIT_CACHE.block_bytes(30, 3, 64) * BLOCK_TOKENS
+    fewer = 1 - held / (512 * 2**20 // FAST_8BIT_CACHE.block_bytes(30, 3, 64) * BLOCK_TOKENS)
+    said = (ROOT / "profiling" / "README.md").read_text(encoding="utf-8")
+    assert f"holds {round(fewer, 1):.0%} fewer ({round(held, -2):,} of this model in the default 512 MiB)" in said
